@@ -1,0 +1,1 @@
+"""Affected users become push candidates: lease, read, score, decide, produce, acknowledge."""

@@ -1,0 +1,125 @@
+"""The seam between the worker and a ranker: what is scored, against which items, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from streams.features.items import ItemView
+    from streams.features.view import UserView
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """U users of one batch, as they are at the moment of scoring.
+
+    users: ids, length U; view: their decayed rows; scene: u8[U, S] codes for the moment of sending, i.e. the stored scene
+    with hour, weekday and holiday (the last three fields) taken at `now` in the user's own zone.
+    """
+
+    users: Sequence[str]
+    view: UserView
+    scene: U8
+
+
+class ItemState(Protocol):
+    """All M items a ranker may propose; an item keeps its index as long as the process lives, new ones are appended.
+
+    The arrays are read-only views of the store. They change only between two calls of `score`, and `revision` grows
+    whenever any of them did, `catalogue_revision` whenever anything but the counters did (ids, title, category, price, stock):
+    caches of popularity lists and of title embeddings hang on these two numbers.
+    """
+
+    @property
+    def ids(self) -> Sequence[str]: ...  # [M]
+    @property
+    def codes(self) -> U64: ...  # u64[M], streams.features.columns.item_code of the id
+    @property
+    def category(self) -> I32: ...  # i32[M], index into `categories`, -1 unknown
+    @property
+    def categories(self) -> Sequence[str]: ...
+    @property
+    def price(self) -> F32: ...  # f32[M] major units, NaN unknown
+    @property
+    def in_stock(self) -> Bools: ...  # bool[M]; true where the catalogue does not say
+    @property
+    def listed(self) -> Bools: ...  # bool[M]; false once the catalogue removed the item: never propose these
+    @property
+    def titles(self) -> Sequence[str]: ...  # [M], "" unknown
+    @property
+    def revision(self) -> int: ...
+    @property
+    def catalogue_revision(self) -> int: ...
+
+    def find(self, codes: U64) -> I32:
+        """Index of each code, same shape, -1 where no such item is known."""
+
+    def view(self, now_ms: int, index: NDArray[np.integer] | None = None) -> ItemView:
+        """Counters decayed to `now_ms`, of all items or of `index` (1-d, repeats allowed) in that order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The best K items of each of U users, best first; where a user has fewer, item = -1 and every number is 0.
+
+    item: i32[U, K]; p_open, p_buy, p_optout, final: f32[U, K] in 0..1, finite, `final` not increasing along K.
+    propensity: f32[U, K], probability that this item was shown in this place by design (1 = no exploration).
+    reasons: u32[U, K] bit mask over `reason_names` (bit 0 = first name): why the item was found and ranked here.
+    tokens: what the batch needed; padded_tokens: what the device computed (>= tokens; both 0 where nothing is padded).
+    """
+
+    item: I32
+    p_open: F32
+    p_buy: F32
+    p_optout: F32
+    final: F32
+    propensity: F32
+    reasons: U32
+    reason_names: tuple[str, ...]
+    retrieve_ms: float
+    collate_ms: float
+    forward_ms: float
+    tokens: int = 0
+    padded_tokens: int = 0
+
+
+class Ranker(Protocol):
+    """Scores one batch at a time. Immutable after warm-up, so that the worker may change to another between two batches."""
+
+    @property
+    def version(self) -> str: ...  # of the bundle; enters the dedup key of every candidate
+
+    def tokens(self, history: I64) -> I64:
+        """Tokens each user would take, without padding, for i64[U] used history entries."""
+
+    def score(self, requests: Requests, items: ItemState, now_ms: int) -> Scored:
+        """Synchronous and heavy: the worker calls it in a thread, one call at a time."""
+
+
+class RankerSource(Protocol):
+    """Where the worker gets its ranker: `model_server.bundle.BundleWatcher`, built as (folder | None, declaration, device).
+
+    Before any bundle exists `current` is the blend ranker, so a worker never waits for a training.
+    """
+
+    def current(self) -> Ranker: ...
+
+    def poll(self) -> str | None:
+        """Look for a newer bundle, load and warm it; blocking, called in a thread between batches.
+
+        The new version's name when `current` changed, None when there is nothing new. A bundle that cannot be loaded leaves the
+        old ranker in place and raises once per version (LookupError | ValueError | OSError) with a sentence saying why.
+        """
