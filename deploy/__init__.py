@@ -1,0 +1,1 @@
+"""Running the rooms together: the command line, the local stack and the demo."""

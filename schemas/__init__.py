@@ -1,0 +1,1 @@
+"""What crosses a process boundary: events, candidates, topics, Redis keys and their documents."""
