@@ -1,0 +1,62 @@
+"""Every Redis key of Kairos; all keys of one input partition share a hash tag, hence one Cluster slot."""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The hash tags of one namespace; the static methods build the keys on a tag."""
+
+    namespace: str = "main"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", self.namespace):
+            msg = f"The namespace {self.namespace!r} must be 1 to 100 of the characters A-Z a-z 0-9 . _ -"
+            raise ValueError(msg)
+
+    def user_tag(self, partition: int) -> bytes:
+        return b"{kairos:%b:%d}" % (self.namespace.encode(), partition)
+
+    def item_tag(self, partition: int) -> bytes:
+        return b"{kairos:%b:i%d}" % (self.namespace.encode(), partition)
+
+    @staticmethod
+    def meta(tag: bytes) -> bytes:
+        """HASH: the fence (version token, topic ids, bases, last applied offsets)."""
+        return tag + b":m"
+
+    @staticmethod
+    def row(tag: bytes, user: bytes) -> bytes:
+        """STRING: the feature row of one user."""
+        return tag + b":u:" + user
+
+    @staticmethod
+    def queue(tag: bytes) -> bytes:
+        """ZSET: affected users by deadline and class."""
+        return tag + b":q"
+
+    @staticmethod
+    def leased(tag: bytes) -> bytes:
+        """ZSET: users a model worker holds, by expiry in ms."""
+        return tag + b":l"
+
+    @staticmethod
+    def pushes(tag: bytes, user: bytes) -> bytes:
+        """STRING: the log of the last pushes to one user."""
+        return tag + b":p:" + user
+
+    @staticmethod
+    def item_rows(tag: bytes) -> bytes:
+        """HASH: item id -> feature row."""
+        return tag + b":r"
+
+    @staticmethod
+    def catalogue(tag: bytes) -> bytes:
+        """HASH: item id -> catalogue entry as JSON."""
+        return tag + b":c"
+
+    @staticmethod
+    def touched(tag: bytes) -> bytes:
+        """STREAM: the item ids each applied chunk changed."""
+        return tag + b":t"
