@@ -1,0 +1,1 @@
+"""Building rankers: foreign logs, as-of training sets and the fit."""

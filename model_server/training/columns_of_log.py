@@ -1,0 +1,122 @@
+"""The columns of a foreign log as texts, numbers and times; ids stay the strings they were."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Bools = NDArray[np.bool_]
+    Objects = NDArray[np.object_]
+
+NUMBERS = frozenset({"quantity", "price", "dwell_ms", "temperature_c", "lat", "lon"})
+_MS_OF_UNIT = {"s": 1_000, "ms": 1, "us": 0.001}
+
+
+class LogError(Exception):
+    """A log that cannot be read; the text names the file, the fault and the way out."""
+
+
+class Lines:
+    """The lines of a log: a thin face over a data frame, so that no other module depends on one."""
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+        self._texts: dict[str, Objects] = {}
+        self.names: tuple[str, ...] = tuple(str(name) for name in frame.columns)
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def __getitem__(self, column: str) -> Any:
+        return self._frame[column]
+
+    def texts(self, column: str) -> Objects:
+        """Texts of a column as text_column gives them, made once."""
+        if column not in self._texts:
+            self._texts[column] = text_column(self._frame[column])
+        return self._texts[column]
+
+    def where(self, alive: Bools) -> Lines:
+        """The lines for which `alive` is true."""
+        kept = Lines(self._frame[alive])
+        kept._texts = {column: texts[alive] for column, texts in self._texts.items()}
+        return kept
+
+    def duplicated(self) -> Bools:
+        """True for every line that equals an earlier one in all columns."""
+        result: Bools = self._frame.astype("str").duplicated().to_numpy()
+        return result
+
+    def matches(self, column: str, pattern: str) -> Bools:
+        """True where the regular expression is found in the column's text; false where the line has none."""
+        import re
+
+        import numpy as np
+
+        found = re.compile(pattern).search
+        verdicts: dict[str | None, bool] = {None: False}
+        for text in (texts := self.texts(column).tolist()):
+            if text not in verdicts:
+                verdicts[text] = found(text) is not None
+        return np.array([verdicts[text] for text in texts], np.bool_)
+
+
+def text_column(column: Any) -> Objects:
+    """Texts of a column, stripped, None for missing; a float column of whole numbers (ids with gaps) loses its ".0".
+
+    Raises LogError for whole floats beyond 2^53: such ids have already lost digits.
+    """
+    import numpy as np
+
+    pairs = list(zip(column.to_numpy(dtype=object, na_value=None).tolist(), column.isna().tolist(), strict=True))
+    if column.dtype.kind == "f":
+        number = column.to_numpy(dtype=np.float64)
+        if (np.abs(number[~np.isnan(number)]) > 2**53).any():
+            msg = f"The column {column.name!r} holds floats above 2^53, which have lost digits; store it as text."
+            raise LogError(msg)
+        texts = [None if isna else str(int(v)) if v == int(v) else repr(v) for v, isna in pairs]
+    else:
+        texts = [None if isna else str(v).strip() or None for v, isna in pairs]
+    return np.array(texts, object)
+
+
+def number_column(texts: Objects) -> NDArray[np.float64]:
+    """Numbers of texts; NaN where there is none, infinite where the text is no finite number."""
+    import numpy as np
+
+    def number(text: str | None) -> float:
+        if text is None:
+            return np.nan
+        try:
+            value = float(text)
+        except ValueError:
+            return np.inf
+        return value if np.isfinite(value) else np.inf
+
+    known = {text: number(text) for text in set(texts.tolist())}
+    return np.array([known[text] for text in texts.tolist()], np.float64)
+
+
+def event_times_ms(column: Any, unit: str, zone: str) -> NDArray[np.int64]:
+    """Event times in ms since 1970; 0 where the text is no time.
+
+    Stamps without a zone are local to `zone`; a doubled hour is taken as its first pass, a skipped one moves on.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if unit != "text":
+        numbers = number_column(text_column(column))
+        numbers[~np.isfinite(numbers)] = 0
+        return (numbers * _MS_OF_UNIT[unit]).astype(np.int64)
+    stamps = pd.to_datetime(column, errors="coerce", format="ISO8601")
+    if stamps.dt.tz is None:
+        stamps = stamps.dt.tz_localize(zone, ambiguous=np.ones(len(stamps), np.bool_), nonexistent="shift_forward")
+    values: NDArray[np.int64] = (
+        stamps.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ms]").astype(np.int64)
+    )
+    values[stamps.isna().to_numpy()] = 0
+    return values
