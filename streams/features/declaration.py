@@ -1,0 +1,271 @@
+"""The one declaration (kinds, windows, scene fields, history) that every row, view and field list is made from."""
+
+import dataclasses
+import tomllib
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+BUCKETS = 12
+"""Buckets a window is cut into: a window read at any moment is wrong by at most one bucket, 1/12 of its length."""
+
+DERIVED_FIELDS = ("hour", "weekday", "holiday")
+"""Fields looked up from place and time: hour 1..24, weekday 1..7 (Monday 1), holiday 1..4 (none, eve, on, after)."""
+DERIVED_SIZES = {"hour": 25, "weekday": 8, "holiday": 5}
+
+UNITS_MS = {"s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+URGENT, CLICK, BROWSE, BACKFILL = range(4)
+"""Priority classes of the affected-user queue, most urgent first."""
+
+
+class DeclarationError(ValueError):
+    """A declaration that cannot be built; the text names the entry and the way out."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of event: its name in the row, its word on the wire, and what it touches.
+
+    `window`: counted in the rolling windows. `history`: kept in the user's history. `active`: done by the user
+    (moves sessions, scene and the hour-of-week histogram). `item`: counted in the item's row. `strong`: a purchase-like
+    action. `priority`: class of the rescore it causes, None for none.
+    """
+
+    name: str
+    wire: str
+    topic: str
+    window: bool = False
+    history: bool = False
+    active: bool = False
+    item: bool = False
+    strong: bool = False
+    priority: int | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rolling window of `length_ms`, kept as a ring of `BUCKETS` buckets of `hop_ms`."""
+
+    name: str
+    length_ms: int
+
+    @property
+    def hop_ms(self) -> int:
+        """Length of one bucket in milliseconds."""
+        return self.length_ms // BUCKETS
+
+
+@dataclass(frozen=True)
+class SceneField:
+    """A categorical field of the scene: code 0 is unknown, then the listed values, then `buckets` hashed ones.
+
+    `step` turns a number into a value: code = 1 + clamp(floor((x - low) / step)). `profile`: kept in item rows.
+    """
+
+    name: str
+    values: tuple[str, ...] = ()
+    buckets: int = 0
+    profile: bool = False
+    low: float = 0.0
+    step: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Number of codes, the unknown one included; at most 256."""
+        return 1 + len(self.values) + self.buckets
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a shop keeps about its users and items; everything else is generated from it."""
+
+    kinds: tuple[Kind, ...]
+    windows: tuple[Window, ...]
+    scene: tuple[SceneField, ...]
+    history: int = 128
+    hour_of_week: bool = True
+    session_gap_ms: int = 30 * UNITS_MS["min"]
+    epoch_ms: int = 28 * UNITS_MS["d"]
+    delays_ms: tuple[int, ...] = (50, 150, 500, 60_000)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @cached_property
+    def schema(self) -> int:
+        """Number of the row's schema: changes with anything that changes the meaning of a stored byte."""
+        meaning = (
+            [(k.name, k.window, k.history, k.active, k.item) for k in self.kinds],
+            [(w.name, w.length_ms) for w in self.windows],
+            self.scene,
+            self.history,
+            self.hour_of_week,
+            self.epoch_ms,
+        )
+        return zlib.crc32(repr(meaning).encode()) or 1
+
+    @cached_property
+    def window_kinds(self) -> tuple[Kind, ...]:
+        """Kinds counted in the user's windows, in row order."""
+        return tuple(k for k in self.kinds if k.window)
+
+    @cached_property
+    def item_kinds(self) -> tuple[Kind, ...]:
+        """Kinds counted in item rows, in row order."""
+        return tuple(k for k in self.kinds if k.item)
+
+    @cached_property
+    def code_of_wire(self) -> dict[str, int]:
+        """Wire word of a kind -> its code (index in `kinds`)."""
+        return {k.wire: i for i, k in enumerate(self.kinds)}
+
+    def code(self, name: str) -> int:
+        """Code of the kind called `name`."""
+        return next(i for i, k in enumerate(self.kinds) if k.name == name)
+
+    def wire_kinds(self, topic: str) -> frozenset[str]:
+        """Wire words accepted on `topic` ("clicks", "browses", "orders", "feedback")."""
+        return frozenset(k.wire for k in self.kinds if k.topic == topic)
+
+    @cached_property
+    def scene_names(self) -> tuple[str, ...]:
+        """Names of the columns of a scene's codes: the declared fields, then hour, weekday, holiday."""
+        return (*(f.name for f in self.scene), *DERIVED_FIELDS)
+
+    @cached_property
+    def scene_sizes(self) -> tuple[int, ...]:
+        """Number of codes of each field of `scene_names`."""
+        return (*(f.size for f in self.scene), *(DERIVED_SIZES[n] for n in DERIVED_FIELDS))
+
+    @cached_property
+    def profile_names(self) -> tuple[str, ...]:
+        """Scene fields by which an item's row keeps a profile: hour, weekday, then the codes a delta carries."""
+        return ("hour", "weekday", *self.delta_fields)
+
+    @cached_property
+    def delta_fields(self) -> tuple[str, ...]:
+        """Scene fields whose codes an item delta carries (at most seven)."""
+        return (*(f.name for f in self.scene if f.profile), "holiday")
+
+    def size_of(self, field: str) -> int:
+        """Number of codes of the scene field called `field`."""
+        return self.scene_sizes[self.scene_names.index(field)]
+
+
+def _check(declaration: Declaration) -> None:
+    for what, names in (
+        ("kind", [k.name for k in declaration.kinds]),
+        ("wire word", [k.wire for k in declaration.kinds]),
+        ("window", [w.name for w in declaration.windows]),
+        ("scene field", list(declaration.scene_names)),
+    ):
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            text = f"{what} {twice[0]!r} is declared twice: give each its own name"
+            raise DeclarationError(text)
+    for window in declaration.windows:
+        if window.length_ms < BUCKETS or window.length_ms % BUCKETS:
+            text = f"window {window.name!r} of {window.length_ms} ms does not divide into {BUCKETS} buckets"
+            raise DeclarationError(text)
+    for field in declaration.scene:
+        if field.size > 256:
+            text = f"scene field {field.name!r} has {field.size} codes: at most 256 fit in a byte"
+            raise DeclarationError(text)
+    if len(declaration.delta_fields) > 7:
+        text = f"profile fields {declaration.delta_fields} do not fit an item delta: at most 7, holiday included"
+        raise DeclarationError(text)
+    if not 1 <= declaration.history <= 65_535:
+        text = f"history = {declaration.history}: keep between 1 and 65535 entries"
+        raise DeclarationError(text)
+
+
+def length_ms(text: str | int) -> int:
+    """Milliseconds of a length such as "5min", "1h", "30d", or of a plain number of milliseconds."""
+    if isinstance(text, int):
+        return text
+    for unit, factor in sorted(UNITS_MS.items(), key=lambda pair: -len(pair[0])):
+        if text.endswith(unit) and text.removesuffix(unit).isdigit():
+            return int(text.removesuffix(unit)) * factor
+    message = f"{text!r} is no length of time: write a whole number and one of {', '.join(UNITS_MS)}, as in '5min'"
+    raise DeclarationError(message)
+
+
+def _seen(name: str, topic: str, priority: int, *, wire: str = "", strong: bool = False) -> Kind:
+    return Kind(
+        name, wire or name, topic, window=True, history=True, active=True, item=True, strong=strong, priority=priority
+    )
+
+
+DEFAULT = Declaration(
+    kinds=(
+        _seen("click", "clicks", CLICK),
+        _seen("browse", "browses", BROWSE),
+        _seen("cart", "orders", URGENT, wire="add-to-cart", strong=True),
+        _seen("purchase", "orders", URGENT, strong=True),
+        Kind("return", "return", "orders", history=True, active=True, priority=URGENT),
+        Kind("pushed", "sent", "feedback", window=True),
+        Kind("delivered", "delivered", "feedback"),
+        Kind("opened", "opened", "feedback", window=True, history=True, active=True, priority=CLICK),
+        Kind("dismissed", "dismissed", "feedback", history=True),
+        Kind("converted", "converted", "feedback"),
+        Kind("opted_out", "opted-out", "feedback", priority=URGENT),
+        Kind("token_dead", "token-dead", "feedback", priority=URGENT),
+    ),
+    windows=tuple(Window(name, length_ms(name)) for name in ("5min", "1h", "24h", "7d", "30d")),
+    scene=(
+        SceneField("device", ("phone", "tablet", "desktop", "watch", "tv", "other"), profile=True),
+        SceneField("os", ("ios", "android", "windows", "macos", "linux", "harmonyos", "other")),
+        SceneField("app", ("app", "web", "mini-program", "other")),
+        SceneField("network", ("wifi", "cellular", "ethernet", "offline", "other"), profile=True),
+        SceneField("region", buckets=63, profile=True),
+        SceneField("weather", ("clear", "clouds", "rain", "snow", "storm", "fog", "wind", "other"), profile=True),
+        SceneField("temperature_c", values=tuple(f"{t}" for t in range(-20, 45, 5)), low=-20.0, step=5.0),
+        SceneField("place", ("home", "work", "transit", "store", "outdoors", "other"), profile=True),
+        SceneField(
+            "page",
+            ("home", "search", "category", "item", "cart", "checkout", "account", "push", "other"),
+            profile=True,
+        ),
+    ),
+)
+"""The declaration of a shop that declares nothing."""
+
+
+def load(path: Path) -> Declaration:
+    """Read a `features.toml` over the default: tables `kinds`, `windows`, `scene` add or replace entries by name.
+
+    Raises DeclarationError naming the entry that is wrong.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{path}: {error}"
+        raise DeclarationError(message) from error
+    return merge(DEFAULT, table)
+
+
+def merge(base: Declaration, table: dict[str, Any]) -> Declaration:
+    """`base` with the entries of a parsed `features.toml` added or replaced by name."""
+    kinds = {k.name: k for k in base.kinds}
+    windows = {w.name: w for w in base.windows}
+    scene = {f.name: f for f in base.scene}
+    plain = {k: v for k, v in table.items() if k not in ("kinds", "windows", "scene")}
+    try:
+        for name, entry in table.get("kinds", {}).items():
+            kinds[name] = dataclasses.replace(kinds.get(name, Kind(name, name, "clicks")), **entry)
+        for name, entry in table.get("windows", {}).items():
+            windows[name] = Window(name, length_ms(entry))
+        for name, entry in table.get("scene", {}).items():
+            values = tuple(entry.pop("values")) if "values" in entry else None
+            field = dataclasses.replace(scene.get(name, SceneField(name)), **entry)
+            scene[name] = field if values is None else dataclasses.replace(field, values=values)
+        made = dataclasses.replace(
+            base, kinds=tuple(kinds.values()), windows=tuple(windows.values()), scene=tuple(scene.values()), **plain
+        )
+    except TypeError as error:
+        message = f"features: {error}; see docs/features.md for the fields that exist"
+        raise DeclarationError(message) from error
+    return made
