@@ -1,0 +1,218 @@
+"""The lease contract on a real Valkey, single node and Cluster."""
+
+from collections.abc import AsyncIterator
+from random import Random
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+
+from model_server.queue import Ack, Client, Lease, LeaseQueue, Taken
+from schemas.keys import Keys
+
+T = 1_800_000_000_000
+LEASE_MS = 10_000
+
+
+@pytest.fixture(params=["single", "cluster"])
+async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    client: Any
+    if request.param == "single":
+        client = Redis.from_url(request.getfixturevalue("redis_url"))
+    else:
+        client = RedisCluster.from_url(request.getfixturevalue("redis_cluster_url").replace("redis+cluster:", "redis:"))
+    yield client
+    await client.aclose()
+
+
+class Shop:
+    """One namespace of two partitions: queues users as the stream worker does, and leases them."""
+
+    def __init__(self, redis: Client, keys: Keys) -> None:
+        self.redis: Any = redis
+        self.keys = keys
+
+    def worker(self, seed: int = 0) -> LeaseQueue:
+        return LeaseQueue(self.redis, self.keys, 2, LEASE_MS, Random(seed))
+
+    async def touch(self, user: str, deadline_ms: int, priority: int = 1, partition: int = 0) -> None:
+        key = self.keys.queue(self.keys.user_tag(partition))
+        await self.redis.zadd(key, {user: deadline_ms * 4 + priority}, lt=True)
+
+    async def queued(self, partition: int = 0) -> dict[str, int]:
+        key = self.keys.queue(self.keys.user_tag(partition))
+        return {user.decode(): int(score) for user, score in await self.redis.zrange(key, 0, -1, withscores=True)}
+
+    async def leased(self, partition: int = 0) -> int:
+        return int(await self.redis.zcard(self.keys.leased(self.keys.user_tag(partition))))
+
+
+@pytest.fixture
+async def shop(redis: Client, request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
+    keys = Keys(f"queue{abs(hash(request.node.name)) % 10**9}")
+    shop = Shop(redis, keys)
+    yield shop
+    for partition in range(2):
+        tag = keys.user_tag(partition)
+        users = [f"u{i}".encode() for i in range(100)]
+        await shop.redis.unlink(keys.queue(tag), keys.leased(tag), *[keys.pushes(tag, user) for user in users])
+
+
+def names(taken: Taken) -> list[str]:
+    return [lease.user.decode() for lease in taken.leases]
+
+
+async def test_only_due_users_are_leased_and_the_next_deadline_is_told(shop: Shop) -> None:
+    await shop.touch("u1", T - 1)
+    await shop.touch("u2", T)
+    await shop.touch("u3", T + 40)
+    taken = await shop.worker().lease(T, 10)
+    assert names(taken) == ["u1", "u2"]
+    assert (taken.depth, taken.next_due_ms) == (1, T + 40)
+    assert [(lease.deadline_ms, lease.priority, lease.token >> 2) for lease in taken.leases] == [
+        (T - 1, 1, T + LEASE_MS),
+        (T, 1, T + LEASE_MS),
+    ]
+
+
+async def test_an_empty_queue_has_no_next_deadline(shop: Shop) -> None:
+    taken = await shop.worker().lease(T, 10)
+    assert (taken.leases, taken.depth, taken.expired, taken.next_due_ms) == ([], 0, 0, None)
+
+
+async def test_two_workers_never_hold_the_same_user(shop: Shop) -> None:
+    for i in range(60):
+        await shop.touch(f"u{i}", T, partition=i % 2)
+    first, second = shop.worker(1), shop.worker(2)
+    held = [*names(await first.lease(T, 20)), *names(await second.lease(T, 30)), *names(await first.lease(T, 60))]
+    assert sorted(held) == sorted(f"u{i}" for i in range(60))
+
+
+async def test_the_limit_is_shared_by_the_partitions(shop: Shop) -> None:
+    for i in range(40):
+        await shop.touch(f"u{i}", T, partition=i % 2)
+    taken = await shop.worker().lease(T, 10)
+    assert [sum(lease.partition == p for lease in taken.leases) for p in (0, 1)] == [5, 5]
+    assert taken.next_due_ms == T
+
+
+async def test_a_limit_of_one_visits_every_partition_in_time(shop: Shop) -> None:
+    await shop.touch("u1", T, partition=0)
+    await shop.touch("u2", T, partition=1)
+    worker = shop.worker()
+    held: set[str] = set()
+    for _ in range(40):
+        held |= set(names(await worker.lease(T, 1)))
+    assert held == {"u1", "u2"}
+
+
+async def test_events_during_a_lease_bring_the_user_back_after_the_acknowledgement(shop: Shop) -> None:
+    await shop.touch("u1", T)
+    worker = shop.worker()
+    held = (await worker.lease(T, 10)).leases
+    await shop.touch("u1", T + 5)
+    assert names(await worker.lease(T + 10, 10)) == []
+    assert await worker.acknowledge([Ack(held[0])]) == []
+    again = await worker.lease(T + 10, 10)
+    assert [(lease.user, lease.deadline_ms) for lease in again.leases] == [(b"u1", T + 5)]
+
+
+async def test_an_expired_lease_is_leased_again_with_its_class(shop: Shop) -> None:
+    await shop.touch("u1", T, priority=3)
+    await shop.worker(1).lease(T, 10)
+    assert names(await shop.worker(2).lease(T + LEASE_MS - 1, 10)) == []
+    late = await shop.worker(2).lease(T + LEASE_MS + 1, 10)
+    assert (names(late), late.expired, late.leases[0].priority) == (["u1"], 1, 3)
+
+
+async def test_an_acknowledgement_after_expiry_changes_nothing(shop: Shop) -> None:
+    await shop.touch("u1", T)
+    slow, quick = shop.worker(1), shop.worker(2)
+    stale = (await slow.lease(T, 10)).leases[0]
+    fresh = (await quick.lease(T + LEASE_MS + 1, 10)).leases[0]
+    late = Ack(stale, push_log=b"[1]")
+    assert await slow.acknowledge([late]) == [late]
+    assert await shop.redis.get(shop.keys.pushes(shop.keys.user_tag(0), b"u1")) is None
+    assert await shop.leased() == 1
+    assert await quick.acknowledge([Ack(fresh)]) == []
+
+
+async def test_the_acknowledgement_writes_the_push_log_with_a_life(shop: Shop) -> None:
+    await shop.touch("u1", T, partition=1)
+    worker = shop.worker()
+    held = (await worker.lease(T, 10)).leases
+    assert await worker.acknowledge([Ack(held[0], push_log=b'[{"item":"i"}]')]) == []
+    key = shop.keys.pushes(shop.keys.user_tag(1), b"u1")
+    assert await shop.redis.get(key) == b'[{"item":"i"}]'
+    assert 39 * 86_400 < await shop.redis.ttl(key) <= 40 * 86_400
+    assert (await shop.queued(1), await shop.leased(1)) == ({}, 0)
+
+
+async def test_a_held_user_is_queued_as_backfill_at_its_new_deadline(shop: Shop) -> None:
+    await shop.touch("u1", T, priority=0)
+    worker = shop.worker()
+    held = (await worker.lease(T, 10)).leases
+    await worker.acknowledge([Ack(held[0], requeue_ms=T + 3_600_000)])
+    assert await shop.queued() == {"u1": (T + 3_600_000) * 4 + 3}
+
+
+async def test_a_held_user_with_news_keeps_the_earlier_deadline(shop: Shop) -> None:
+    await shop.touch("u1", T)
+    worker = shop.worker()
+    held = (await worker.lease(T, 10)).leases
+    await shop.touch("u1", T + 50, priority=0)
+    await worker.acknowledge([Ack(held[0], requeue_ms=T + 3_600_000)])
+    assert await shop.queued() == {"u1": (T + 50) * 4}
+
+
+async def test_a_returned_user_keeps_its_score(shop: Shop) -> None:
+    await shop.touch("u1", T, priority=0)
+    worker = shop.worker()
+    held = (await worker.lease(T, 10)).leases
+    await worker.acknowledge([Ack(held[0], score=held[0].score)])
+    assert await shop.queued() == {"u1": T * 4}
+
+
+async def test_an_extended_lease_outlives_its_first_term(shop: Shop) -> None:
+    await shop.touch("u1", T, priority=2)
+    worker = shop.worker()
+    held = (await worker.lease(T, 10)).leases
+    assert await worker.extend(held, T + 9_000) == []
+    assert (held[0].token >> 2, held[0].token & 3) == (T + 9_000 + LEASE_MS, 2)
+    assert names(await shop.worker(2).lease(T + LEASE_MS + 1, 10)) == []
+    assert await worker.acknowledge([Ack(held[0])]) == []
+
+
+async def test_a_lost_lease_cannot_be_extended(shop: Shop) -> None:
+    await shop.touch("u1", T)
+    slow = shop.worker(1)
+    held = (await slow.lease(T, 10)).leases
+    await shop.worker(2).lease(T + LEASE_MS + 1, 10)
+    before = held[0].token
+    assert await slow.extend(held, T + LEASE_MS + 2) == held
+    assert held[0].token == before
+
+
+async def test_a_purchase_overtakes_a_backlog_of_backfill(shop: Shop) -> None:
+    for i in range(90):
+        await shop.touch(f"u{i}", T - 100_000 + i, priority=3)
+    await shop.touch("u90", T - 5, priority=0)
+    await shop.touch("u91", T - 9, priority=1)
+    taken = await shop.worker().lease(T, 4)
+    assert names(taken)[:2] == ["u90", "u91"]
+
+
+async def test_a_server_that_forgot_the_scripts_is_served_again(shop: Shop) -> None:
+    worker = shop.worker()
+    await worker.lease(T, 10)
+    everywhere = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(shop.redis, RedisCluster) else {}
+    await shop.redis.execute_command("SCRIPT FLUSH", **everywhere)
+    await shop.touch("u1", T)
+    assert names(await worker.lease(T, 10)) == ["u1"]
+
+
+async def test_nothing_to_acknowledge_is_no_call(shop: Shop) -> None:
+    worker = shop.worker()
+    none: list[Lease] = []
+    assert (await worker.acknowledge([]), await worker.extend(none, T)) == ([], [])
