@@ -1,0 +1,1 @@
+"""The chunked Kafka transport: runs of records of one partition, stamped where they are drained."""

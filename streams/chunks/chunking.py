@@ -1,0 +1,49 @@
+"""How a worker of this transport cuts, fetches and seeks: the settings Faust has no names for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from faust.types import TP
+
+from streams.chunks.chunk import LogFacts
+
+Positions = Callable[[Sequence[LogFacts]], Awaitable[Mapping[TP, int]]]
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """`positions` answers the offset to read next for each partition of a new assignment (fence + 1), or refuses.
+
+    `records` bounds a chunk. `fetch_wait_ms` is how long the broker may hold back an answer below `fetch_min_bytes`;
+    a seek waits behind that answer. `seek_deadline_s` must stay below Faust's `broker_request_timeout`: mode reports
+    a longer wait as "service stopped", and the recovery task then ends without a word while the worker looks alive.
+    """
+
+    positions: Positions
+    records: int = 500
+    read_committed: bool = True
+    fetch_wait_ms: int = 250
+    fetch_min_bytes: int = 1
+    seek_deadline_s: float = 20.0
+
+    @property
+    def isolation(self) -> str:
+        return "read_committed" if self.read_committed else "read_uncommitted"
+
+
+class TransportError(Exception):
+    """Root of what ends a worker from within the transport: LogCut, SeekOverdue, TopicGone."""
+
+
+class LogCut(TransportError):  # noqa: N818
+    """The broker no longer has the offset this worker was about to read."""
+
+
+class SeekOverdue(TransportError):  # noqa: N818
+    """Kafka or Redis did not answer in time where to start reading."""
+
+
+class TopicGone(TransportError):  # noqa: N818
+    """An assigned topic does not exist any more."""

@@ -1,0 +1,228 @@
+"""Faust's consumer, yielding one message a chunk and starting where the table's fence says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, cast
+
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from streams.chunks.chunk import Chunk, LogFacts
+from streams.chunks.chunking import Chunking, LogCut, SeekOverdue, TopicGone
+from streams.chunks.thread import Drained, RebalanceListener, StampingThread
+from streams.chunks.topic_ids import topic_facts
+
+logger = logging.getLogger(__name__)
+
+
+class _Unread(dict[TP, int | None]):
+    """Read offsets that are never known: with one, Faust drops what a concurrent seek makes it read again."""
+
+    def __getitem__(self, tp: TP) -> int | None:
+        return None
+
+
+class ChunkConsumer(driver.Consumer):
+    """All topics are chunked. A chunk dropped anywhere after the drain shows at the table as `prev` above the fence."""
+
+    RebalanceListener = RebalanceListener
+    _thread: StampingThread
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._read_offset = _Unread()
+        self._in_flight: defaultdict[TP, deque[tuple[int, int]]] = defaultdict(deque)  # (epoch, last) of yielded chunks
+        self._seek_position: dict[TP, int] = {}
+        self._buffer_dropped = asyncio.Event()
+        self._seek_lock = asyncio.Lock()
+
+    @property
+    def chunking(self) -> Chunking:
+        chunking: Chunking = cast("Any", self.app).chunking
+        return chunking
+
+    def _new_consumer_thread(self) -> StampingThread:
+        return StampingThread(self, loop=self.loop, beacon=self.beacon)
+
+    # -- what the agent, the audit and the liveness probe ask
+
+    def epoch(self, tp: TP) -> int:
+        """Number of seeks of `tp` so far; a chunk of another epoch is stale."""
+        return self._thread.epoch[tp]
+
+    def drained_to(self, tp: TP) -> int | None:
+        """Last offset that left aiokafka for `tp` since its last seek; None before that seek."""
+        return self._thread.prev.get(tp)
+
+    def in_flight(self, tp: TP) -> list[int]:
+        """Last offsets of the chunks of the present epoch that are yielded and not yet settled."""
+        epoch = self.epoch(tp)
+        return [last for chunk_epoch, last in self._in_flight[tp].copy() if chunk_epoch == epoch]
+
+    async def rewind(self, tp: TP, offset: int) -> None:
+        """Read `tp` again from `offset`; chunks of the epoch before become stale."""
+        await self._seek_to({tp: offset})
+
+    # -- fetching
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        super().on_buffer_drop(tp)
+        self._buffer_dropped.set()
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:  # noqa: ASYNC109
+        # With every partition paused by a full buffer the stock loop sleeps a second; here a drained buffer wakes it.
+        if self.flow_active and self._buffered_partitions and not self._get_active_partitions():
+            self._buffer_dropped.clear()
+            try:
+                await asyncio.wait_for(self._buffer_dropped.wait(), 1.0)
+            except TimeoutError:
+                return {}, set()
+        return await super()._wait_next_records(0.02 if self._buffered_partitions else timeout)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
+        """Yield one message a chunk, partitions in turn; what a rebalance cuts off is fetched again after its seek."""
+        drained, _ = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        self._refuse_cut_log()
+        if drained is None or self.should_stop:
+            return
+        for tp, chunk in self._chunks(drained, generation):
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if chunk.epoch == self.epoch(tp):
+                self._in_flight[tp].append((chunk.epoch, chunk.last))
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                yield tp, _message(tp, chunk)
+
+    def _chunks(self, drained: Mapping[TP, Drained], generation: int) -> Iterator[tuple[TP, Chunk]]:
+        size = self.chunking.records
+        runs = [_cut(tp, found, size, generation) for tp, found in drained.items()]
+        for turn in zip_longest(*runs):
+            for tp_chunk in turn:
+                if tp_chunk is not None:
+                    yield tp_chunk
+
+    def _refuse_cut_log(self) -> None:
+        for tp, offset in self._thread.out_of_range.items():
+            message = (
+                f"Kafka no longer has offset {offset} of {tp.topic}[{tp.partition}], which comes next: the topic "
+                "was cut, truncated or created again. Start the worker again to learn which, and what to do."
+            )
+            raise LogCut(message)
+
+    # -- settling
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """End of the contiguous prefix of yielded chunks that were acknowledged; after a seek, the position itself."""
+        acked, pending, epoch = self._acked_index[tp], self._in_flight[tp], self.epoch(tp)
+        settled = self._seek_position.pop(tp, None)
+        while pending and (pending[0][0] != epoch or pending[0][1] in acked):
+            chunk_epoch, last = pending.popleft()
+            if chunk_epoch == epoch:
+                settled = last + 1
+        if pending:
+            first = pending[0][1]
+            acked.difference_update([offset for offset in acked if offset < first])
+        else:
+            acked.clear()
+        self._acked[tp].clear()
+        return settled
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: the liveness probe judges progress by fences and positions."""
+
+    # -- seeking
+
+    async def perform_seek(self) -> None:
+        """Seek the whole assignment to where the table wants to read on. Bounded, and never two at once.
+
+        Raises what the positions refuse with, TopicGone and SeekOverdue.
+        """
+        deadline_s = self.chunking.seek_deadline_s
+        async with self._seek_lock:
+            try:
+                positions = await asyncio.wait_for(self._start_positions(), deadline_s)
+                present = self.assignment()
+                await self._seek_to({tp: offset for tp, offset in positions.items() if tp in present})
+            except TimeoutError as error:
+                message = (
+                    f"Kafka and Redis did not say within {deadline_s:.0f} s where to start reading. "
+                    "The worker ends here and loses nothing: start it again when both answer."
+                )
+                raise SeekOverdue(message) from error
+
+    async def _start_positions(self) -> Mapping[TP, int]:
+        while True:
+            assigned = sorted(self.assignment())
+            if not assigned:
+                return {}
+            try:
+                facts = await self._log_facts(assigned)
+            except KafkaError as error:
+                if not (error.retriable or isinstance(error, KafkaConnectionError)):
+                    raise
+                logger.warning("Kafka does not describe the assigned topics yet, trying again: %r", error)
+                await asyncio.sleep(0.5)
+            else:
+                return await self.chunking.positions(facts)
+
+    async def _log_facts(self, assigned: Sequence[TP]) -> list[LogFacts]:
+        thread = self._thread
+        starts, ends, topics = await asyncio.gather(
+            thread.earliest_offsets(*assigned),
+            thread.highwaters(*assigned),
+            thread.call_thread(topic_facts, thread._ensure_consumer()._client, {tp.topic for tp in assigned}),
+        )
+        facts = []
+        for tp in assigned:
+            if tp.topic not in topics:
+                message = (
+                    f"Topic {tp.topic} was deleted under this worker. Create it again and rebuild the tables from it."
+                )
+                raise TopicGone(message)
+            topic = topics[tp.topic]
+            facts.append(LogFacts(tp.topic, tp.partition, starts[tp], ends[tp], topic.id, topic.partitions))
+        return facts
+
+    async def _seek_to(self, positions: Mapping[TP, int]) -> None:
+        for tp, offset in positions.items():
+            self._in_flight[tp].clear()
+            self._acked_index[tp].clear()
+            self._acked[tp].clear()  # and there it is: the commit loop looks at every partition listed here
+            self._committed_offset[tp] = None
+            self._seek_position[tp] = offset
+        await asyncio.wait_for(self._thread.fence_seek(positions), self.chunking.seek_deadline_s / 2)
+
+
+def _cut(tp: TP, found: Drained, size: int, generation: int) -> Iterator[tuple[TP, Chunk]]:
+    prev = found.prev
+    for start in range(0, len(found.records), size):
+        run = found.records[start : start + size]
+        last = run[-1].offset
+        yield tp, Chunk(tp.topic, tp.partition, run[0].offset, last, prev, found.epoch, generation, run)
+        prev = last
+
+
+def _message(tp: TP, chunk: Chunk) -> ConsumerMessage:
+    newest = cast("Any", chunk.records[-1])
+    return ConsumerMessage(
+        tp.topic,
+        tp.partition,
+        chunk.last,
+        newest.timestamp / 1000.0,
+        newest.timestamp_type,
+        None,
+        None,
+        chunk,  # type: ignore[arg-type]  # the pass-through schema hands it to the agent as it is
+        None,
+        0,
+        0,
+        tp,
+        generation_id=chunk.generation,
+    )

@@ -1,0 +1,114 @@
+"""The consumer thread: seek and drain stamp (epoch, prev) in one loop step, so no hole hides between two loops."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.structs import TopicPartition
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from streams.chunks.chunk import Record
+from streams.chunks.drain import drain
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from streams.chunks.transport import ChunkedApp
+
+
+class Drained(NamedTuple):
+    """Records of one partition as they left aiokafka, with the stamps of that moment."""
+
+    epoch: int
+    prev: int
+    records: Sequence[Record]
+
+
+class RebalanceListener(driver.ConsumerRebalanceListener):
+    """Forgets the stamps on every rebalance: nothing drained before the fence seek is trusted."""
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> Awaitable[None]:
+        cast("StampingThread", self._thread).prev.clear()
+        return super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        cast("StampingThread", self._thread).prev.clear()
+        await super().on_partitions_assigned(assigned)
+
+
+class StampingThread(driver.AIOKafkaConsumerThread):
+    """`prev[tp]`: last offset drained since the last seek, absent before the first; `epoch[tp]`: number of seeks."""
+
+    prev: dict[TP, int]
+    epoch: defaultdict[TP, int]
+    out_of_range: dict[TP, int]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.prev = {}
+        self.epoch = defaultdict(int)
+        self.out_of_range = {}
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> Any:
+        chunking = cast("ChunkedApp", self.app).chunking
+        consumer = super()._create_worker_consumer(transport)
+        # Faust has no setting for these four; the consumer reads them in start().
+        consumer._isolation_level = chunking.isolation
+        consumer._auto_offset_reset = "none"
+        consumer._fetch_max_wait_ms = chunking.fetch_wait_ms
+        consumer._fetch_min_bytes = chunking.fetch_min_bytes
+        return consumer
+
+    async def fence_seek(self, positions: Mapping[TP, int]) -> None:
+        """Seek and stamp in one step of this thread's loop; what was revoked meanwhile is left to its new owner."""
+        await self.call_thread(self._fence_seek, positions)
+
+    async def _fence_seek(self, positions: Mapping[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        for tp, offset in positions.items():
+            self.epoch[tp] += 1
+            try:
+                consumer.seek(TopicPartition(*tp), offset)
+            except IllegalStateError:
+                self.prev.pop(tp, None)
+            else:
+                self.prev[tp] = offset - 1
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109  # Faust's signature
+        max_records: int | None = None,  # noqa: ARG002  # Faust passes its setting; a fetch is bounded in bytes here
+    ) -> Mapping[TP, Any]:
+        if not self.consumer.flow_active:
+            return {}
+        try:
+            found = await drain(consumer, active_partitions, timeout or 0.0)
+        except NoOffsetForPartitionError:
+            return {}  # the fetcher ran before the fence seek
+        except OffsetOutOfRangeError as error:
+            self._note_out_of_range(error)
+            return {}
+        return self._stamp(found)  # no await between the drain and the stamp
+
+    def _note_out_of_range(self, error: OffsetOutOfRangeError) -> None:
+        offsets = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        for tp, offset in offsets.items():
+            self.prev.pop(TP(*tp), None)
+            self.out_of_range[TP(*tp)] = offset
+
+    def _stamp(self, found: Mapping[Any, Sequence[Record]]) -> dict[TP, Drained]:
+        stamped = {}
+        for kafka_tp, records in found.items():
+            tp = TP(kafka_tp.topic, kafka_tp.partition)
+            prev = self.prev.get(tp)
+            if prev is None:
+                continue  # drained before the fence seek, which will fetch them again
+            self.prev[tp] = records[-1].offset
+            stamped[tp] = Drained(self.epoch[tp], prev, records)
+        return stamped
