@@ -1,0 +1,69 @@
+"""A shop's own declaration: one file over the default, every mistake named."""
+
+from pathlib import Path
+
+import pytest
+
+from streams.features.declaration import DEFAULT, DeclarationError, length_ms, load
+from streams.features.items import ItemLayout
+from streams.features.rows import Layout
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "features.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_new_kind_and_a_new_window_reach_rows_and_topics(tmp_path: Path) -> None:
+    text = """
+    history = 64
+    [windows]
+    "2h" = "2h"
+    [kinds.favourite]
+    wire = "favourite"
+    topic = "clicks"
+    window = true
+    history = true
+    active = true
+    item = true
+    priority = 1
+    [scene.place]
+    values = ["home", "gym"]
+    """
+    shop = load(write(tmp_path, text))
+    assert shop.wire_kinds("clicks") == {"click", "favourite"}
+    assert [w.name for w in shop.windows][-1] == "2h"
+    assert shop.size_of("place") == 3
+    assert Layout(shop).dtype["windows"].shape == (7, 6, 12)
+    assert ItemLayout(shop).dtype["totals"].shape == (5,)
+    assert shop.schema != DEFAULT.schema
+
+
+def test_the_schema_number_changes_only_with_meaning(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "delays_ms = [1, 2, 3, 4]")).schema == DEFAULT.schema
+    assert load(write(tmp_path, "session_gap_ms = 1000")).schema == DEFAULT.schema, "sessions are derived at read"
+    assert load(write(tmp_path, "history = 127")).schema != DEFAULT.schema
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[windows]\nw = '5 minutes'", "no length of time"),
+        ("[windows]\nw = 13", "does not divide into 12 buckets"),
+        ("[kinds.a]\nwire = 'click'", "'click' is declared twice"),
+        ("[scene.hour]\nvalues = ['x']", "'hour' is declared twice"),
+        ("[scene.page]\nbuckets = 300", "at most 256"),
+        ("[scene.os]\nprofile = true\n[scene.app]\nprofile = true", "at most 7"),
+        ("history = 0", "between 1 and 65535"),
+        ("colour = 1", "colour"),
+        ("[kinds", "features.toml"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DeclarationError, match=said):
+        load(write(tmp_path, text))
+
+
+def test_lengths_are_read_with_their_unit() -> None:
+    assert [length_ms(x) for x in ("90s", "5min", "1h", "30d", 250)] == [90_000, 300_000, 3_600_000, 2_592_000_000, 250]
