@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from streams.features.columns import Columns
 from streams.features.declaration import BUCKETS, Declaration
-from streams.features.rows import ENTRY, Layout, Rows, Slots
+from streams.features.groups import Groups
+from streams.features.history import entries_of, fold_history
+from streams.features.rows import Layout, Rows, Slots
 
 NO_RESCORE = 255
 """Priority of a user whom no event of the run asks to rescore."""
-
-TAIL = 32
-"""Entries of a history that a late event is first merged with; an older one is merged with all of them."""
 
 I64 = NDArray[np.int64]
 
@@ -29,46 +28,6 @@ class Folded(NamedTuple):
     late: dict[str, int]
 
 
-class Groups(NamedTuple):
-    """Events sorted by user: `order` i64[E] sorts them, `group` i64[E] numbers the user, `starts` i64[U] begins it."""
-
-    order: I64
-    group: I64
-    starts: I64
-    slots: Slots
-
-    @classmethod
-    def of(cls, order: I64, slot: Slots) -> "Groups":
-        """Groups of events that `order` sorts by slot."""
-        ordered = slot[order]
-        first = np.empty(len(ordered), np.bool_)
-        first[:1] = True
-        np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
-        starts = np.flatnonzero(first)
-        return cls(order, np.cumsum(first) - 1, starts, ordered[starts])
-
-
-def entries_of(layout: Layout, columns: Columns) -> NDArray[np.void]:
-    """History entries of the events, dtype ENTRY."""
-    names = layout.declaration.scene_names
-    entry = np.empty(columns.size, ENTRY)
-    key = (columns.ts_ms // 1000).astype(np.uint64) << np.uint64(8)
-    for code in (columns.kind, dwell_code(columns.dwell_ms)):
-        key = (key | code) << np.uint64(8)
-    key |= columns.codes[:, names.index("page")] if "page" in names else np.uint64(0)
-    key <<= np.uint64(8)
-    entry["key"] = key | (columns.codes[:, names.index("device")] if "device" in names else np.uint64(0))
-    entry["item"] = columns.item
-    return entry
-
-
-def dwell_code(dwell_ms: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Length of a stay on a log scale: 0 unknown, else 1 + floor(log2(1 + seconds)), at most 32."""
-    seconds = np.maximum(dwell_ms, 0) // 1000
-    code = np.where(dwell_ms > 0, np.frexp(1.0 + seconds)[1], 0)
-    return np.minimum(code, 32).astype(np.uint8)
-
-
 def fold_users(layout: Layout, rows: Rows, slot: Slots, columns: Columns) -> Folded:
     """Fold E events into `rows` at `slot` i64[E], in place; never raises on decoded events."""
     if columns.size == 0:
@@ -81,8 +40,8 @@ def fold_users(layout: Layout, rows: Rows, slot: Slots, columns: Columns) -> Fol
     before, after = _fold_times(rows, groups, ordered.ts_ms)
     late = _fold_windows(declaration, rows, groups, ordered, before, after)
     _fold_sums(declaration, rows, slot, columns)
-    _fold_history(layout, rows, groups, ordered.kind, entry[groups.order])
-    _fold_scene(declaration, rows, slot, columns)
+    fold_history(layout, rows, groups, ordered.kind, entry[groups.order])
+    _fold_scene(declaration, rows, groups, ordered)
     return Folded(groups.slots, _priority(declaration, groups, ordered.kind), late)
 
 
@@ -168,100 +127,29 @@ def _count(table: NDArray[np.integer], slot: Slots, column: NDArray[np.integer],
     table[at] = np.minimum(table[at].astype(np.int64) + n, ceiling)
 
 
-def _fold_history(layout: Layout, rows: Rows, groups: Groups, kind: NDArray[np.uint8], entry: NDArray[np.void]) -> None:
-    kept = np.array([k.history for k in layout.declaration.kinds])[kind]
-    entry, slot = entry[kept], groups.slots[groups.group[kept]]
-    if len(entry) == 0:
-        return
-    part = Groups.of(np.arange(len(entry)), slot)
-    counts = np.diff(part.starts, append=len(entry))
-    first = entry[part.starts]
-    n = rows["history_n"][part.slots].astype(np.int64)
-    capacity = layout.declaration.history
-    appended = _not_before(rows, part.slots, n - 1, n, first)
-    tail = min(TAIL, capacity)
-    shallow = ~appended & _not_before(rows, part.slots, n - tail, n, first)
-    for chosen, depth in ((appended, 0), (shallow, tail), (~appended & ~shallow, capacity)):
-        if chosen.any():
-            _merge(rows["history"], rows["history_n"], part, counts, chosen, depth, entry)
-
-
-def _not_before(rows: Rows, slots: Slots, position: I64, n: I64, entry: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Whether `entry` sorts at or after the history entry at `position` (before the start: always)."""
-    held = rows["history"][slots, np.clip(position, 0, None)]
-    later = (entry["key"] > held["key"]) | ((entry["key"] == held["key"]) & (entry["item"] >= held["item"]))
-    return np.asarray(later | (position < 0) | (n == 0))
-
-
-def _merge(
-    history: NDArray[np.void],
-    history_n: NDArray[np.uint16],
-    part: Groups,
-    counts: I64,
-    chosen: NDArray[np.bool_],
-    depth: int,
-    entry: NDArray[np.void],
-) -> None:
-    """Merge the new entries of the chosen users with the newest `depth` entries of their histories."""
-    slots, fresh = part.slots[chosen], counts[chosen]
-    capacity = history.shape[1]
-    n = history_n[slots].astype(np.int64)
-    held = np.minimum(n, depth)
-    width = depth + int(fresh.max())
-    merged = np.zeros((len(slots), width), ENTRY)
-    row = np.arange(len(slots))
-    if depth:
-        column = np.arange(depth)
-        source = n[:, None] - held[:, None] + column
-        inside = column < held[:, None]
-        merged[:, :depth][inside] = history[slots[:, None], np.minimum(source, capacity - 1)][inside]
-    mine = chosen[part.group]
-    rank = np.arange(len(entry)) - part.starts[part.group]
-    number = np.cumsum(chosen) - 1
-    right = width - fresh[number[part.group[mine]]] + rank[mine]
-    merged[number[part.group[mine]], right] = entry[mine]
-    if depth:
-        merged = merged[row[:, None], np.lexsort((merged["item"], merged["key"]), axis=1)]
-    after = np.minimum(n + fresh, capacity)
-    _shift(history, slots, n + fresh - after)
-    position = after[:, None] - width + np.arange(width)
-    real = (position >= 0) & (np.arange(width) >= width - (held + fresh)[:, None])
-    user, column = np.nonzero(real)
-    history[slots[user], position[user, column]] = merged[user, column]
-    history_n[slots] = after
-
-
-def _shift(history: NDArray[np.void], slots: Slots, by: I64) -> None:
-    """Drop the `by` oldest entries of the full histories at `slots`."""
-    full = by > 0
-    if full.any():
-        capacity = history.shape[1]
-        source = np.minimum(np.arange(capacity) + by[full][:, None], capacity - 1)
-        history[slots[full]] = history[slots[full][:, None], source]
-
-
-def _fold_scene(declaration: Declaration, rows: Rows, slot: Slots, columns: Columns) -> None:
-    active = np.array([k.active for k in declaration.kinds])[columns.kind]
-    scened = np.flatnonzero(active & columns.scened)
+def _fold_scene(declaration: Declaration, rows: Rows, groups: Groups, ordered: Columns) -> None:
+    active = np.array([k.active for k in declaration.kinds])[ordered.kind]
     width = len(declaration.scene)
-    if len(scened):
-        codes = np.ascontiguousarray(columns.codes[:, :width])
-        _latest(rows, "scene_ms", slot, columns.ts_ms, scened, {"scene": codes.view(f"V{width}").reshape(-1)})
-    placed = np.flatnonzero(active & ((columns.zone > 0) | (columns.locale != b"")))
-    if len(placed):
-        _latest(rows, "place_ms", slot, columns.ts_ms, placed, {"zone": columns.zone, "locale": columns.locale})
+    codes = np.ascontiguousarray(ordered.codes[:, :width]).view(f"V{width}").reshape(-1)
+    _latest(rows, "scene_ms", groups, ordered.ts_ms, active & ordered.scened, {"scene": codes})
+    placed = active & ((ordered.zone > 0) | (ordered.locale != b""))
+    _latest(rows, "place_ms", groups, ordered.ts_ms, placed, {"zone": ordered.zone, "locale": ordered.locale})
 
 
 def _latest(
-    rows: Rows, stamp: str, slot: Slots, ts_ms: I64, chosen: I64, values: dict[str, NDArray[np.generic]]
+    rows: Rows,
+    stamp: str,
+    groups: Groups,
+    ts_ms: I64,
+    chosen: NDArray[np.bool_],
+    values: dict[str, NDArray[np.generic]],
 ) -> None:
-    """Write the values of each user's newest chosen event; at equal times the larger (time, values...) wins."""
-    ranked = [np.unique(column[chosen], return_inverse=True)[1].reshape(-1) for column in reversed(values.values())]
-    order = np.lexsort((*ranked, ts_ms[chosen], slot[chosen]))
-    ordered = slot[chosen][order]
-    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-    event = chosen[order[last]]
-    users, new_ms = slot[event], ts_ms[event]
+    """Write the values of each user's newest chosen event; at equal times the larger (values...) wins."""
+    if not chosen.any():
+        return
+    newest = np.maximum.reduceat(np.where(chosen, ts_ms, 0), groups.starts)
+    event = _largest(np.flatnonzero(chosen & (ts_ms == newest[groups.group])), groups.group, values)
+    users, new_ms = groups.slots[groups.group[event]], ts_ms[event]
     old_ms = rows[stamp][users]
     wins = new_ms > old_ms
     for i in np.flatnonzero(new_ms == old_ms):
@@ -272,6 +160,16 @@ def _latest(
         field = rows[name]
         picked = column[event[wins]]
         field[users[wins]] = picked.view(np.uint8).reshape(-1, field.shape[1]) if field.ndim == 2 else picked
+
+
+def _largest(event: I64, group: I64, values: dict[str, NDArray[np.generic]]) -> I64:
+    """One event a group: the one with the larger values; `event` is sorted by group."""
+    owner = group[event]
+    if (owner[1:] == owner[:-1]).any():
+        ranked = [np.unique(column[event], return_inverse=True)[1].reshape(-1) for column in reversed(values.values())]
+        event = event[np.lexsort((*ranked, owner))]
+        owner = group[event]
+    return np.asarray(event[np.append(owner[1:] != owner[:-1], True)])
 
 
 def _plain(value: np.generic | NDArray[np.generic]) -> bytes | int:

@@ -10,7 +10,8 @@ from schemas.events import Event, Run, Scene
 from streams.features.calendar import zone_code
 from streams.features.columns import Encoder, item_code
 from streams.features.declaration import BUCKETS, DEFAULT, Declaration, merge
-from streams.features.fold import NO_RESCORE, Folded, dwell_code, fold_users
+from streams.features.fold import NO_RESCORE, Folded, fold_users
+from streams.features.history import dwell_code
 from streams.features.rows import Layout, RowSlab, SchemaMismatchError
 from streams.features.view import UserView, user_view
 
