@@ -1,0 +1,97 @@
+"""What a table raises.
+
+TableError over Rewind, Stale, Broken and Refused; Refused over NotInitialised, TopicReplaced, Repartitioned, LostRange,
+Truncated, Evicting. The first two steer the reader of a partition, the others end the process.
+"""
+
+from __future__ import annotations
+
+REBUILD = "rebuild the table with `kairos replay --mode rebuild`"
+INIT = "`kairos topics init`"
+
+
+class TableError(Exception):
+    """Root of what a table raises."""
+
+
+class Rewind(TableError):  # noqa: N818  # steers, is no error
+    """The partition must be read again from `offset`: records between the fence and the chunk are missing."""
+
+    def __init__(self, topic: str, partition: int, offset: int, why: str) -> None:
+        super().__init__(f"{topic}:{partition} must be read again from offset {offset}: {why}")
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.why = why
+
+
+class Stale(TableError):  # noqa: N818  # steers, is no error
+    """The chunk in hand was drained before a newer seek of its partition: drop it, the records come again."""
+
+
+class Broken(TableError):  # noqa: N818
+    """Redis answered that the call itself is wrong; trying again cannot help."""
+
+
+class Refused(TableError):  # noqa: N818
+    """Reading on would be unsafe; an operator must decide, the process must end."""
+
+
+class NotInitialised(Refused):
+    """The meta hash of a partition is missing or incomplete."""
+
+    def __init__(self, topic: str, partition: int, key: bytes) -> None:
+        super().__init__(
+            f"{topic}:{partition} has no base offset in Redis key {key.decode()}: it was never initialised, was "
+            f"flushed, or this is another database. For a new installation run {INIT}; after a loss of data {REBUILD}."
+        )
+
+
+class TopicReplaced(Refused):
+    """Same name, another topic id: the stored offsets mean something else."""
+
+    def __init__(self, topic: str, partition: int, stored: str, found: str) -> None:
+        super().__init__(
+            f"{topic}:{partition} is another topic than the table was built from (topic id {stored} before, {found} "
+            f"now): it was deleted and created again, so stored offsets mean nothing; {REBUILD}."
+        )
+
+
+class Repartitioned(Refused):
+    """The partition count changed: keys moved to other partitions."""
+
+    def __init__(self, topic: str, partition: int, stored: int | None, found: int) -> None:
+        super().__init__(
+            f"{topic}:{partition} has {found} partitions, the table was built over {stored}: keys have moved between "
+            f"partitions; restore the old count or {REBUILD}."
+        )
+
+
+class LostRange(Refused):
+    """The log starts above the next offset that the table needs."""
+
+    def __init__(self, topic: str, partition: int, needed: int, log_start: int) -> None:
+        super().__init__(
+            f"{topic}:{partition} is needed from offset {needed} but its log starts at {log_start}: retention or a "
+            f"delete removed records before they were applied; {REBUILD}, and raise the topic's retention."
+        )
+
+
+class Truncated(Refused):
+    """The log ends below what the table has applied."""
+
+    def __init__(self, topic: str, partition: int, needed: int, log_end: int) -> None:
+        super().__init__(
+            f"{topic}:{partition} ends at offset {log_end} but the table has applied everything below {needed}: the "
+            f"broker lost records it had served (unclean election or a lost disk); {REBUILD}."
+        )
+
+
+class Evicting(Refused):
+    """Redis may delete rows and fences by itself."""
+
+    def __init__(self, policy: str, where: str) -> None:
+        super().__init__(
+            f"Redis at {where} runs with maxmemory-policy {policy}, which silently deletes rows and fences: set "
+            "`maxmemory-policy noeviction` in its configuration and start again."
+        )

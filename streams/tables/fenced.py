@@ -1,0 +1,223 @@
+"""The fenced table: a partition's rows move together with the offset of the records folded into them, or not at all.
+
+The protocol of one chunk, under its partition's lock: at or below the fence it is skipped; a hole above the fence
+rewinds; else the records above the fence are folded and committed by compare-and-set on (ver, own offset). `ver` is a
+unique token, not a counter: after a rollback of Redis a counter comes back to values that a zombie still holds.
+A reply that never came is an unknown outcome, and reading (ver, offsets) settles it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from redis.exceptions import ResponseError
+
+from schemas.keys import Keys
+from streams.tables.errors import Evicting, NotInitialised, Rewind
+from streams.tables.part import Chunk, LogFacts, Outcome, Part, TableStats, refuse_lost_log
+from streams.tables.store import ItemWrite, Move, Store, UserWrite
+from streams.tables.weather import TROUBLE, Weather, never
+
+C = TypeVar("C")
+P = TypeVar("P", bound=Part)
+
+
+class FencedTable(ABC, Generic[P, C]):
+    """Rows of many partitions behind their fences; a subclass says how a change C becomes a write.
+
+    `writer` is a random word of this process, `tag` names a partition's keys. `stats` and `weather` tell how it goes.
+    """
+
+    def __init__(
+        self, store: Store, tag: Callable[[int], bytes], *, writer: str, weather: Weather | None = None
+    ) -> None:
+        self.store = store
+        self.tag = tag
+        self.stats = TableStats()
+        self.weather = weather or Weather()
+        self._writer = writer
+        self._count = itertools.count(1)
+        self._parts: dict[int, P] = {}
+
+    @abstractmethod
+    def _new_part(self) -> P: ...
+
+    @abstractmethod
+    async def _fold(self, part: P, partition: int, change: C, fence: int) -> UserWrite | ItemWrite:
+        """Fold what `change` holds above `fence` into the part's rows, in place, and say what to write."""
+
+    def _applied(self, change: C) -> None:
+        """Called once for every change that was applied."""
+
+    def fence(self, topic: str, partition: int) -> int:
+        """Last applied offset as far as this process knows; raises NotInitialised."""
+        return self._fence(self._part(partition), topic, partition)
+
+    def release(self, partition: int) -> None:
+        """Forget a partition that was taken away, and free its rows."""
+        self._parts.pop(partition, None)
+
+    async def check(self, chunk: Chunk, stale: Callable[[], bool] = never) -> int:
+        """The fence below a chunk: `chunk.last <= fence` means that nothing of it is new.
+
+        Raises Rewind when records between the fence and the chunk are missing, NotInitialised, Broken, Stale.
+        """
+        part = self._part(chunk.partition)
+        if not part.loaded:
+            async with part.lock:
+                await self._read(part, chunk.partition, stale)
+        return self._standing(part, chunk)
+
+    async def apply(self, chunk: Chunk, change: C, stale: Callable[[], bool] = never) -> Outcome:
+        """Fold and commit a chunk, whatever Redis does meanwhile; raises Rewind, NotInitialised, Broken, Stale."""
+        part = self._part(chunk.partition)
+        attempt = _Attempt(chunk, change)
+        # clicks:p and browses:p are two actors of one process: without the lock they make conflicts of their own.
+        async with part.lock:
+            outcome = None
+            while outcome is None:
+                outcome = await self.weather.ride("applying a chunk", lambda: self._guarded(part, attempt), stale)
+            return outcome
+
+    async def reload_fence(self, topic: str, partition: int) -> int:
+        """Read the fence again (rows are dropped if it moved without us); raises NotInitialised, Broken."""
+        part = self._part(partition)
+        async with part.lock:
+            await self._read(part, partition)
+            return self._fence(part, topic, partition)
+
+    async def start_position(self, facts: LogFacts) -> int:
+        """The offset to read from: fence + 1, or the base; raises a Refused when offsets do not mean what they did."""
+        needed = 1 + await self.reload_fence(facts.topic, facts.partition)
+        self._part(facts.partition).refuse_other_topic(facts)
+        refuse_lost_log(facts, needed)
+        return needed
+
+    async def check_server(self) -> None:
+        """Raises Evicting when a server that keeps the table may delete rows by itself."""
+        policies = await self.weather.ride("reading the memory policy", self.store.eviction_policies)
+        for where, policy in policies.items():
+            if policy != "noeviction":
+                raise Evicting(policy, where)
+
+    async def initialise(self, facts: LogFacts) -> None:
+        """Write a partition's topic id, count and base (where its log starts) unless they are set; the first one wins.
+
+        Raises TopicReplaced or Repartitioned when they are set to something else.
+        """
+        part, tag = self._part(facts.partition), self.tag(facts.partition)
+
+        async def write() -> None:
+            await self.store.set_once(tag, "n", str(facts.partitions))
+            await self.store.set_once(tag, f"i:{facts.topic}", facts.topic_id)
+            # The base comes last: a partition initialised by half counts as not initialised.
+            await self.store.set_once(tag, f"b:{facts.topic}", str(facts.log_start))
+
+        async with part.lock:
+            await self.weather.ride("initialising a partition", write)
+            await self._read(part, facts.partition)
+        part.refuse_other_topic(facts)
+
+    def _part(self, partition: int) -> P:
+        part = self._parts.get(partition)
+        if part is None:
+            part = self._parts[partition] = self._new_part()
+        return part
+
+    def _fence(self, part: P, topic: str, partition: int) -> int:
+        fence = part.fence(topic)
+        if fence is None:
+            raise NotInitialised(topic, partition, Keys.meta(self.tag(partition)))
+        return fence
+
+    def _standing(self, part: P, chunk: Chunk) -> int:
+        fence = self._fence(part, chunk.topic, chunk.partition)
+        if chunk.last > fence and chunk.prev > fence:
+            self.stats.rewinds += 1
+            why = f"the records before this chunk end at {chunk.prev}, the fence stands at {fence}."
+            raise Rewind(chunk.topic, chunk.partition, fence + 1, why)
+        return fence
+
+    async def _read(self, part: P, partition: int, stale: Callable[[], bool] = never) -> None:
+        await self.weather.ride("reading a fence", lambda: self._load(part, partition), stale)
+
+    async def _load(self, part: P, partition: int) -> None:
+        """Read a fence; only under the partition's lock, else rows of one version would meet the token of another."""
+        part.take_over(await self.store.meta(self.tag(partition)))
+        self.stats.loads += 1
+
+    async def _guarded(self, part: P, attempt: _Attempt[C]) -> Outcome | None:
+        """One try, None when somebody else moved the fence; it folds in place, so after a failure no row is trusted."""
+        try:
+            return await self._try(part, attempt)
+        except BaseException:
+            part.forget()
+            raise
+
+    async def _try(self, part: P, attempt: _Attempt[C]) -> Outcome | None:
+        chunk = attempt.chunk
+        if not part.loaded:
+            await self._load(part, chunk.partition)
+        fence = self._standing(part, chunk)
+        if chunk.last <= fence:
+            return self._settled(attempt)
+        write = await self._fold(part, chunk.partition, attempt.change, fence)
+        ver = f"{self._writer}.{next(self._count)}".encode()
+        move = Move(chunk.topic, part.ver, part.applied.get(chunk.topic), ver, chunk.last)
+        if not await self._commit(move, write, attempt):
+            self.stats.conflicts += 1
+            part.forget()
+            return None
+        part.ver = ver
+        part.applied[chunk.topic] = chunk.last
+        if isinstance(write, ItemWrite):
+            part.sources.update(write.sources)
+        self.stats.rows_written += len(write.rows)
+        self._count_applied(attempt, sum(r.offset <= fence for r in chunk.records))
+        return Outcome.APPLIED
+
+    async def _commit(self, move: Move, write: UserWrite | ItemWrite, attempt: _Attempt[C]) -> bool:
+        started = time.perf_counter()
+        try:
+            # A cancelled actor must not cut a call in half: it runs to its end, and its outcome is read later.
+            return await asyncio.shield(self.store.commit(self.tag(attempt.chunk.partition), move, write))
+        except TROUBLE as error:
+            if not isinstance(error, ResponseError):
+                attempt.unknown = True
+                self.stats.unknown += 1
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            self.stats.script_s += seconds
+            self.stats.on_script(seconds)
+
+    def _settled(self, attempt: _Attempt[C]) -> Outcome:
+        """The fence is at or above the chunk: applied by a call whose reply was lost, or by somebody else."""
+        if attempt.unknown:
+            self.stats.unknown_applied += 1
+            self._count_applied(attempt, 0)
+            return Outcome.APPLIED
+        self.stats.skipped += len(attempt.chunk.records)
+        return Outcome.SKIPPED
+
+    def _count_applied(self, attempt: _Attempt[C], known: int) -> None:
+        self.stats.chunks += 1
+        self.stats.skipped += known
+        self.stats.applied += len(attempt.chunk.records) - known
+        self._applied(attempt.change)
+
+
+class _Attempt(Generic[C]):
+    """A chunk on its way through the tries of one `apply`."""
+
+    __slots__ = ("change", "chunk", "unknown")
+
+    def __init__(self, chunk: Chunk, change: C) -> None:
+        self.chunk = chunk
+        self.change = change
+        self.unknown = False

@@ -1,0 +1,86 @@
+"""The memory twin of the Redis store: same answers, same atomicity, for tests and dry runs without a server."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from streams.tables.store import ItemWrite, Move, UserWrite
+
+
+@dataclass
+class MemoryTag:
+    """What Redis keeps under one hash tag."""
+
+    meta: dict[bytes, bytes] = field(default_factory=dict)
+    users: dict[bytes, bytes] = field(default_factory=dict)
+    queue: dict[bytes, int] = field(default_factory=dict)
+    items: dict[bytes, bytes] = field(default_factory=dict)
+    catalogue: dict[bytes, bytes] = field(default_factory=dict)
+    touched: list[bytes] = field(default_factory=list)
+
+
+class MemoryStore:
+    """Keeps everything in `tags`; several tables may share one, as several processes share a Redis."""
+
+    def __init__(self, policy: str = "noeviction") -> None:
+        self.tags: dict[bytes, MemoryTag] = {}
+        self.policy = policy
+
+    def tag(self, tag: bytes) -> MemoryTag:
+        """What is kept under a tag, made on first use."""
+        return self.tags.setdefault(tag, MemoryTag())
+
+    def snapshot(self) -> dict[bytes, MemoryTag]:
+        """A copy of everything kept."""
+        return copy.deepcopy(self.tags)
+
+    async def meta(self, tag: bytes) -> dict[bytes, bytes]:
+        return dict(self.tag(tag).meta)
+
+    async def set_once(self, tag: bytes, field: str, value: str) -> None:
+        self.tag(tag).meta.setdefault(field.encode(), value.encode())
+
+    async def user_rows(self, tag: bytes, users: Sequence[bytes]) -> list[bytes | None]:
+        return [self.tag(tag).users.get(user) for user in users]
+
+    async def item_rows(self, tag: bytes, items: Sequence[bytes]) -> list[bytes | None]:
+        return [self.tag(tag).items.get(item) for item in items]
+
+    async def commit(self, tag: bytes, move: Move, write: UserWrite | ItemWrite) -> bool:
+        kept = self.tag(tag)
+        offset = kept.meta.get(f"o:{move.topic}".encode())
+        seen = None if move.seen_offset is None else str(move.seen_offset).encode()
+        if kept.meta.get(b"ver", b"") != move.seen_ver or offset != seen:
+            return False
+        if isinstance(write, UserWrite):
+            _write_users(kept, write)
+        else:
+            _write_items(kept, write)
+        kept.meta |= {b"ver": move.ver, f"o:{move.topic}".encode(): str(move.offset).encode()}
+        return True
+
+    async def eviction_policies(self) -> dict[str, str]:
+        return {"memory": self.policy}
+
+
+def _write_users(kept: MemoryTag, write: UserWrite) -> None:
+    queue = iter(write.queue)
+    for score, user in zip(queue, queue, strict=True):
+        name, due = bytes(user), int(score)
+        kept.queue[name] = min(due, kept.queue.get(name, due))
+    for user, row in zip(write.users, write.rows, strict=True):
+        kept.users[user] = bytes(row)
+
+
+def _write_items(kept: MemoryTag, write: ItemWrite) -> None:
+    for item, row in zip(write.items, write.rows, strict=True):
+        kept.items[item] = bytes(row)
+    kept.catalogue.update(write.entries)
+    for item in write.removed:
+        kept.catalogue.pop(item, None)
+    if write.touched:
+        kept.touched.append(write.touched)
+    for name, offset in write.sources.items():
+        kept.meta[name] = str(offset).encode()

@@ -1,0 +1,97 @@
+"""Trouble with Redis that passes is ridden out in one loop with back-off; what cannot pass is raised at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from streams.tables.errors import Broken, Stale
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_PASSING = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    BusyLoadingError,
+    ClusterError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    TryAgainError,
+    OSError,
+    asyncio.TimeoutError,
+)
+# Error words that redis-py has no class for: a script runs too long, a disk is full, replicas are away.
+_PASSING_WORDS = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNKILLABLE ", "TRYAGAIN ", "CLUSTERDOWN ", "LOADING ", "OOM ")
+TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError)
+"""Everything a call to Redis can raise."""
+
+
+def passes(error: BaseException) -> bool:
+    """Whether trying the same call again later can help."""
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return False
+    return isinstance(error, _PASSING) or str(error).startswith(_PASSING_WORDS)
+
+
+def never() -> bool:
+    """The `stale` of a call that nothing can make stale."""
+    return False
+
+
+class Weather:
+    """Rides out trouble. `trouble` is what holds calls up at the moment, None when nothing does; `errors` counts."""
+
+    def __init__(self, *, first_pause_s: float = 0.05, longest_pause_s: float = 1.0) -> None:
+        self.first_pause_s = first_pause_s
+        self.longest_pause_s = longest_pause_s
+        self.trouble: str | None = None
+        self.errors = 0
+
+    async def ride(self, what: str, attempt: Callable[[], Awaitable[T]], stale: Callable[[], bool] = never) -> T:
+        """The result of `attempt`, tried until it works.
+
+        Raises Stale as soon as `stale()` says that nobody waits for it any more, Broken for what cannot pass.
+        """
+        pause_s = self.first_pause_s
+        while True:
+            if stale():
+                text = f"{what} is not wanted any more: its partition was sought or taken away."
+                raise Stale(text)
+            try:
+                result = await attempt()
+            except TROUBLE as error:
+                self._note(what, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, self.longest_pause_s)
+            else:
+                self.trouble = None
+                return result
+
+    def _note(self, what: str, error: BaseException) -> None:
+        if not passes(error):
+            text = f"Redis refuses {what} and will go on to: {error}. Check the user's rights and what the keys hold."
+            raise Broken(text) from error
+        self.errors += 1
+        if self.trouble is None or self.errors % 50 == 0:
+            log.warning("Redis trouble in %s, held until it passes: %s: %s", what, type(error).__name__, error)
+        self.trouble = f"{what}: {type(error).__name__}: {error}"
