@@ -1,0 +1,173 @@
+"""A real Apache Kafka broker (KRaft, one node) as a child process."""
+
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from deploy.stack import fetch, ports
+from deploy.stack.child import Child
+from deploy.stack.errors import StackError
+from deploy.stack.protocol import kafka_answers
+
+JVM = ("-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
+SETTINGS: Mapping[str, str] = {
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "log.cleaner.dedupe.buffer.size": "16777216",
+    "log.retention.ms": "-1",
+    "offsets.topic.num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+}
+_LOG = """
+status = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d %p %c: %m%n
+rootLogger.level = warn
+rootLogger.appenderRef.console.ref = console
+"""
+
+
+class Broker:
+    """One broker with its data folder; `stop`, `kill` and `start` again keep data and port.
+
+    config     server properties over SETTINGS
+    listeners  further listeners by name, with their security protocol: {"SECURE": "SASL_PLAINTEXT"}; see `addresses`
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        config: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
+        jvm: tuple[str, ...] = JVM,
+        say: fetch.Say = lambda _: None,
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        self.port = ports.claim(port, "Kafka")
+        self._controller_port = ports.free_port()
+        self._protocols = dict(listeners or {})
+        self._ports = {name: ports.free_port() for name in self._protocols}
+        self._config, self._jvm, self._say = dict(config or {}), jvm, say
+        self._child: Child | None = None
+
+    @property
+    def address(self) -> str:
+        """host:port of the plain listener, as KAIROS_KAFKA takes it."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """host:port of every further listener by its name."""
+        return {name: f"127.0.0.1:{port}" for name, port in self._ports.items()}
+
+    @property
+    def log(self) -> Path:
+        """The broker's log file."""
+        return self.folder / "kafka.log"
+
+    @property
+    def child(self) -> Child:
+        """The running process; an error when the broker was not started."""
+        if self._child is None:
+            msg = f"The broker in {self.folder} was not started: call start() first."
+            raise StackError(msg)
+        return self._child
+
+    def start(self, timeout_s: float = 60) -> Self:
+        """Start (formatting the data folder the first time) and block until the broker answers."""
+        if self._child is not None and self._child.alive:
+            return self
+        jars, java = fetch.kafka_jars(self._say), fetch.java()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        properties = self._write_settings()
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format(java, jars, properties)
+        self._child = Child.start(
+            "Kafka", self._command(java, jars, "kafka.Kafka", properties), folder=self.folder, log=self.log
+        )
+        self._child.wait_ready(lambda: kafka_answers(self.port), timeout_s)
+        return self
+
+    def stop(self) -> None:
+        """Shut the broker down; harmless when it does not run."""
+        if self._child is not None:
+            self._child.stop()
+
+    def kill(self) -> None:
+        """End the broker with SIGKILL; the next start recovers its log (10 s or more)."""
+        self.child.kill()
+
+    def pause(self) -> None:
+        """Freeze the broker."""
+        self.child.pause()
+
+    def resume(self) -> None:
+        """Let a frozen broker go on."""
+        self.child.resume()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _command(self, java: Path, jars: Path, main: str, *arguments: str | Path) -> list[str | Path]:
+        logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
+        return [java, *self._jvm, logging, "-cp", f"{jars}/*", main, *arguments]
+
+    def _format(self, java: Path, jars: Path, properties: Path) -> None:
+        command = self._command(
+            java, jars, "kafka.tools.StorageTool", "format", "--cluster-id", cluster_id(), "--config", properties
+        )
+        formatting = Child.start("Kafka's StorageTool", command, folder=self.folder, log=self.log)
+        if formatting.finish(timeout_s=60) != 0:
+            msg = f"Kafka could not format {self.folder / 'data'}; its log {self.log} closes with:\n{formatting.tail()}"
+            raise StackError(msg)
+
+    def _write_settings(self) -> Path:
+        """Write server.properties and the log settings; return the first."""
+        plain = {"PLAINTEXT": self.port, **self._ports}
+        inner = f"127.0.0.1:{self._controller_port}"
+        protocols = {"CONTROLLER": "PLAINTEXT", "PLAINTEXT": "PLAINTEXT", **self._protocols}
+        public = ",".join(f"{name}://127.0.0.1:{port}" for name, port in plain.items())
+        lines = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@{inner}",
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
+            "listeners": f"{public},CONTROLLER://{inner}",
+            "advertised.listeners": public,
+            "log.dirs": str(self.folder / "data"),
+            **SETTINGS,
+            **self._config,
+        }
+        (self.folder / "log4j2.properties").write_text(_LOG)
+        properties = self.folder / "server.properties"
+        properties.write_text("".join(f"{name}={_escape(value)}\n" for name, value in lines.items()))
+        return properties
+
+
+def cluster_id() -> str:
+    """A random cluster id; one that starts with '-' would be read as an option by Kafka's tools."""
+    while True:
+        text = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text
+
+
+def _escape(value: str) -> str:
+    """Write a value of a Java properties file: backslashes doubled, line ends as escapes."""
+    return value.replace("\\", "\\\\").replace("\n", "\\n")

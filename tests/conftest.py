@@ -1,0 +1,77 @@
+"""Servers for the tests: one real Kafka and one real Valkey a session, and makers of further ones."""
+
+import itertools
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from deploy.stack import Broker, LocalStack, Valkey, ValkeyCluster
+
+_serial = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """The session's Kafka and Valkey; KAIROS_KAFKA and KAIROS_REDIS name others that already run."""
+    with LocalStack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kafka(stack: LocalStack) -> str:
+    """host:port of the session's broker; keep apart from other tests with `topic_prefix`."""
+    return stack.kafka
+
+
+@pytest.fixture(scope="session")
+def redis_url(stack: LocalStack) -> str:
+    """URL of the session's Valkey; keep apart from other tests with `namespace`."""
+    return stack.redis
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A topic prefix that no other test has."""
+    return f"t{next(_serial)}-{uuid.uuid4().hex[:8]}."
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A Redis namespace that no other test has."""
+    return f"t{next(_serial)}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def make_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
+    """Start a broker of the test's own, to kill or pause; the arguments are Broker's."""
+    with ExitStack() as running:
+
+        def make(**options: object) -> Broker:
+            return running.enter_context(Broker(tmp_path / f"kafka{next(_serial)}", **options))  # type: ignore[arg-type]
+
+        yield make
+
+
+@pytest.fixture
+def make_valkey(tmp_path: Path) -> Iterator[Callable[..., Valkey]]:
+    """Start a Valkey of the test's own, to kill, pause or set up differently; the arguments are Valkey's."""
+    with ExitStack() as running:
+
+        def make(**options: object) -> Valkey:
+            return running.enter_context(Valkey(tmp_path / f"valkey{next(_serial)}", **options))  # type: ignore[arg-type]
+
+        yield make
+
+
+@pytest.fixture
+def make_cluster(tmp_path: Path) -> Iterator[Callable[..., ValkeyCluster]]:
+    """Start a Valkey Cluster of three primaries; the arguments are ValkeyCluster's."""
+    with ExitStack() as running:
+
+        def make(**options: object) -> ValkeyCluster:
+            return running.enter_context(ValkeyCluster(tmp_path / f"cluster{next(_serial)}", **options))  # type: ignore[arg-type]
+
+        yield make
