@@ -1,0 +1,1 @@
+"""The shell both services share: settings, connections, logs, the HTTP probes and the metrics."""

@@ -1,0 +1,271 @@
+"""Settings from the environment: read once into frozen dataclasses, with all problems reported at once."""
+
+import dataclasses
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from schemas.keys import Keys
+from schemas.topics import Topics
+from streams.service.addresses import host_ports, redis_address
+
+T = TypeVar("T")
+
+
+class SettingsError(Exception):
+    """The environment does not make valid settings; the text lists everything that is wrong."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        count = "One setting is" if len(problems) == 1 else f"{len(problems)} settings are"
+        super().__init__("\n  ".join([f"{count} wrong:", *problems]))
+
+
+def setting(
+    env: str,
+    doc: str,
+    *,
+    default: Any = dataclasses.MISSING,
+    least: float | None = None,
+    most: float | None = None,
+    secret: bool = False,
+) -> Any:
+    """One field of a settings dataclass. A secret is left out of repr and may be given as a file by `<env>_FILE`."""
+    facts = {"env": env, "doc": doc, "least": least, "most": most, "secret": secret}
+    return dataclasses.field(default=default, repr=not secret, metadata=facts)
+
+
+@dataclass(frozen=True)
+class Connections:
+    """Where Kafka and Redis are, how to get in, and which part of them is ours."""
+
+    kafka: str = setting("KAIROS_KAFKA", "Kafka brokers as host:port, comma-separated.", default="127.0.0.1:9092")
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
+        "KAIROS_KAFKA_SECURITY", "The brokers' security protocol.", default="PLAINTEXT"
+    )
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = setting(
+        "KAIROS_KAFKA_SASL_MECHANISM", "How to log in where the protocol has SASL.", default="SCRAM-SHA-512"
+    )
+    kafka_username: str | None = setting("KAIROS_KAFKA_USERNAME", "SASL user.", default=None)
+    kafka_password: str | None = setting("KAIROS_KAFKA_PASSWORD", "SASL password.", default=None, secret=True)
+    kafka_ca: Path | None = setting("KAIROS_KAFKA_CA", "CA file; the system's when unset.", default=None)
+    kafka_cert: Path | None = setting("KAIROS_KAFKA_CERT", "Client certificate file.", default=None)
+    kafka_key: Path | None = setting("KAIROS_KAFKA_KEY", "Key file of the client certificate.", default=None)
+    redis: str = setting(
+        "KAIROS_REDIS",
+        "redis[s]://host:port/db, redis[s]+cluster://host:port,... or redis[s]+sentinel://host:port,.../service",
+        default="redis://127.0.0.1:6379/0",
+        secret=True,
+    )
+    redis_username: str | None = setting("KAIROS_REDIS_USERNAME", "ACL user, before the URL's.", default=None)
+    redis_password: str | None = setting("KAIROS_REDIS_PASSWORD", "Password of the user.", default=None, secret=True)
+    redis_ca: Path | None = setting("KAIROS_REDIS_CA", "CA file; the system's when unset.", default=None)
+    redis_cert: Path | None = setting("KAIROS_REDIS_CERT", "Client certificate file.", default=None)
+    redis_key: Path | None = setting("KAIROS_REDIS_KEY", "Key file of the client certificate.", default=None)
+    namespace: str = setting("KAIROS_NAMESPACE", "Name inside every Redis key.", default="main")
+    topic_prefix: str = setting("KAIROS_TOPIC_PREFIX", "Put before every topic name.", default="")
+
+    @property
+    def topics(self) -> Topics:
+        return Topics(self.topic_prefix)
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.namespace)
+
+    def problems(self) -> Iterator[str]:
+        if self.kafka_security.startswith("SASL") and not (self.kafka_username and self.kafka_password):
+            yield f"KAIROS_KAFKA_SECURITY={self.kafka_security} needs KAIROS_KAFKA_USERNAME and KAIROS_KAFKA_PASSWORD."
+        for name in ("kafka", "redis"):
+            if bool(getattr(self, f"{name}_cert")) != bool(getattr(self, f"{name}_key")):
+                yield f"KAIROS_{name.upper()}_CERT and KAIROS_{name.upper()}_KEY go together: set both or none."
+        try:
+            host_ports(self.kafka)
+        except ValueError as error:
+            yield f"KAIROS_KAFKA {error}; write host:port,host:port."
+        for build in (lambda: self.topics, lambda: self.keys, lambda: redis_address(self.redis)):
+            try:
+                build()
+            except ValueError as error:
+                yield str(error)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """What a service shows of itself."""
+
+    http: str = setting("KAIROS_HTTP", "host:port of /live, /ready, /metrics; port 0 = any.", default="127.0.0.1:6066")
+    log: Literal["text", "json"] = setting("KAIROS_LOG", "Format of the log lines.", default="text")
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "KAIROS_LOG_LEVEL", "Least level that is logged.", default="info"
+    )
+
+    def problems(self) -> Iterator[str]:
+        try:
+            host_ports(self.http)
+        except ValueError as error:
+            yield f"KAIROS_HTTP {error}; write host:port."
+
+
+def read(cls: type[T], env: Mapping[str, str]) -> T:
+    """Settings of the class from the environment; raises SettingsError that names all that is wrong.
+
+    A field of the class is a `setting` or itself a dataclass of settings. An empty variable counts as unset.
+    A method `problems()` of the class may yield sentences about values that do not go together.
+    """
+    problems: list[str] = []
+    settings = _read(cls, env, problems)
+    if settings is None or problems:
+        raise SettingsError(problems)
+    return settings
+
+
+class Described(NamedTuple):
+    """One line of the documentation of settings."""
+
+    env: str
+    default: str
+    doc: str
+
+
+def describe(cls: type[Any]) -> list[Described]:
+    """Every variable the class reads, in the order of its fields."""
+    lines: list[Described] = []
+    for field, kind in _fields(cls):
+        if "env" not in field.metadata:
+            lines += describe(kind)
+            continue
+        default = (
+            "required" if field.default is dataclasses.MISSING else str("" if field.default is None else field.default)
+        )
+        lines.append(Described(field.metadata["env"], default, _doc(field, kind)))
+    return lines
+
+
+def help_text(cls: type[Any]) -> str:
+    """The variables as aligned text for the end of a command's --help."""
+    lines = describe(cls)
+    width = max(len(line.env) for line in lines)
+    return "\n".join(
+        ["environment variables:"]
+        + [f"  {line.env:<{width}}  {line.doc}{f' [{line.default}]' if line.default else ''}" for line in lines]
+    )
+
+
+def _fields(cls: type[Any]) -> list[tuple[dataclasses.Field[Any], Any]]:
+    hints = get_type_hints(cls)
+    return [(field, hints[field.name]) for field in dataclasses.fields(cls)]
+
+
+def _doc(field: dataclasses.Field[Any], kind: Any) -> str:
+    choices = f" One of {', '.join(get_args(kind))}." if get_origin(kind) is Literal else ""
+    secret = f" Or a file with it in {field.metadata['env']}_FILE." if field.metadata["secret"] else ""
+    return f"{field.metadata['doc']}{choices}{secret}"
+
+
+def _read(cls: type[T], env: Mapping[str, str], problems: list[str]) -> T | None:
+    values: dict[str, Any] = {}
+    before = len(problems)
+    for field, kind in _fields(cls):
+        if "env" not in field.metadata:
+            values[field.name] = _read(kind, env, problems)
+            continue
+        try:
+            text = _text(field, env)
+            if text is not None:
+                values[field.name] = _parse(text, field, kind)
+            elif field.default is dataclasses.MISSING:
+                problems.append(f"{field.metadata['env']} is not set: {_doc(field, kind)}")
+        except ValueError as error:
+            problems.append(str(error))
+    if len(problems) > before:
+        return None
+    settings = cls(**values)
+    check = cast("Callable[[], Iterator[str]] | None", getattr(settings, "problems", None))
+    problems.extend(check() if check else ())
+    return settings
+
+
+def _text(field: dataclasses.Field[Any], env: Mapping[str, str]) -> str | None:
+    name = field.metadata["env"]
+    text, file = env.get(name, "").strip() or None, env.get(f"{name}_FILE", "") if field.metadata["secret"] else ""
+    if not file:
+        return text
+    if text is not None:
+        msg = f"{name} and {name}_FILE are both set: unset one."
+        raise ValueError(msg)
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        msg = f"{name}_FILE={file} cannot be read: {error.strerror}."
+        raise ValueError(msg) from error
+
+
+def _parse(text: str, field: dataclasses.Field[Any], kind: Any) -> Any:
+    env, doc = field.metadata["env"], _doc(field, kind)
+    shown = f"{env}=***" if field.metadata["secret"] else f"{env}={text}"
+    try:
+        value = _converter(kind)(text)
+    except ValueError as error:
+        msg = f"{shown} {error}: {doc}"
+        raise ValueError(msg) from None
+    least, most = field.metadata["least"], field.metadata["most"]
+    if (least is not None and value < least) or (most is not None and value > most):
+        bounds = f"at least {least}" if most is None else f"at most {most}" if least is None else f"{least} to {most}"
+        msg = f"{shown} must be {bounds}: {doc}"
+        raise ValueError(msg)
+    return value
+
+
+def _converter(kind: Any) -> Callable[[str], Any]:
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = next(part for part in get_args(kind) if part is not types.NoneType)
+    if get_origin(kind) is Literal:
+        return lambda text: _choice(text, get_args(kind))
+    converters: dict[Any, Callable[[str], Any]] = {str: str, int: _whole, float: _number, bool: _switch, Path: _file}
+    return converters[kind]
+
+
+def _choice(text: str, choices: tuple[str, ...]) -> str:
+    for choice in choices:
+        if text.lower() == choice.lower():
+            return choice
+    msg = "is none of the choices"
+    raise ValueError(msg)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        msg = "is not a whole number"
+        raise ValueError(msg) from None
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if value - value != 0:
+        msg = "is not a number"
+        raise ValueError(msg)
+    return value
+
+
+def _switch(text: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in words:
+        msg = "is neither true nor false"
+        raise ValueError(msg)
+    return words[text.lower()]
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.exists():
+        msg = "does not exist"
+        raise ValueError(msg)
+    return path

@@ -1,0 +1,52 @@
+"""What a service waits for, readable on /ready, and the one loop that tries again with back-off."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Waiting:
+    """The things that are missing, by name, each with a sentence; empty when there are none."""
+
+    def __init__(self) -> None:
+        self.missing: dict[str, str] = {}
+
+    def on(self, name: str, why: str) -> None:
+        if name not in self.missing:
+            log.warning("Waiting for %s: %s", name, why)
+        self.missing[name] = why
+
+    def over(self, name: str) -> None:
+        if self.missing.pop(name, None) is not None:
+            log.info("No longer waiting for %s", name)
+
+    async def until(
+        self,
+        name: str,
+        attempt: Callable[[], Awaitable[T]],
+        trouble: tuple[type[BaseException], ...] = (OSError, TimeoutError),
+        longest_pause_s: float = LONGEST_PAUSE_S,
+    ) -> T:
+        """The result of the first attempt that raises no `trouble`; in between the pause doubles, with jitter."""
+        pause_s = FIRST_PAUSE_S
+        tries = 0
+        while True:
+            try:
+                result = await attempt()
+            except trouble as error:
+                tries += 1
+                self.on(name, f"{str(error) or type(error).__name__} (attempt {tries}, again in {pause_s:.1f} s)")
+                await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
+                pause_s = min(pause_s * 2, longest_pause_s)
+            else:
+                self.over(name)
+                return result
