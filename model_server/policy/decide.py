@@ -40,21 +40,21 @@ def admit(facts: UserFacts, settings: PolicySettings) -> list[Decision | None]:
     retry_ms = _retry_ms(verdicts)
     for user in np.flatnonzero(failed.any(0)).tolist():
         verdict = verdicts[int(first[user])]
-        held = verdict.retry_ms is not None
-        decided[user] = _decision(
-            verdict, (user,), "held" if held else "refused", int(retry_ms[user]) if held else None
-        )
+        if verdict.retry_ms is None:
+            decided[user] = _decision(verdict, (user,), "refused", None)
+        else:
+            decided[user] = _decision(verdict, (user,), "held", int(retry_ms[user]))
     return decided
 
 
 def decide(items: ItemFacts, settings: PolicySettings) -> list[Decision]:
-    """For each of U scored users its decision: the best candidates that pass every rule, else why the best one failed."""
+    """For each of U scored users: the best candidates that pass every rule, else why the best one failed."""
     verdicts = [rule(items, settings) for rule in ITEM_RULES]
     failed = np.stack([~verdict.passed for verdict in verdicts])
-    passed = ~failed.any(0)
+    passed = ~np.logical_or.reduce(failed, axis=0)
     chosen = passed & (np.cumsum(passed, axis=1) <= settings.slots)
     first = failed[:, :, 0].argmax(0).tolist()
-    sent = passed.any(1).tolist()
+    sent = np.logical_or.reduce(passed, axis=1).tolist()
     final = verdicts[-1]
     decisions = []
     for user, was_sent in enumerate(sent):

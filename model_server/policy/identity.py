@@ -10,5 +10,5 @@ def dedup_key(user: str, row: bytes, model: str, slot: int) -> str:
 
 
 def collapse_key(user: str, slot: int) -> str:
-    """Stable for a user and a slot, so that a newer candidate replaces an unread one (at most 64 bytes, as APNs asks)."""
+    """Stable for a user and a slot: a newer candidate replaces an unread one (at most 64 bytes, as APNs asks)."""
     return f"kairos-{slot}-{blake2b(user.encode(), digest_size=12).hexdigest()}"

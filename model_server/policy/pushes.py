@@ -74,8 +74,8 @@ def retractions(
 ) -> list[Retraction]:
     """Pushes still alive whose reason is gone: the user opted out, or bought the item.
 
-    `bought`: (item code, ts_ms) of the user's purchases. One that reached us only after the push was decided counts too,
-    hence the window before the push: it is the one in which the rule `already_bought` would have refused it.
+    `bought`: (item code, ts_ms) of the user's purchases. One that reached us only after the push was decided counts
+    too, hence the window before the push: it is the one in which the rule `already_bought` would have refused it.
     """
     open_pushes = [push for push in log if push.expires_ms > now_ms and not push.retracted]
     if opted_out:

@@ -83,7 +83,7 @@ def token_dead(facts: UserFacts, _: PolicySettings) -> Verdict:
 def expired(facts: UserFacts, settings: PolicySettings) -> Verdict:
     """What the user did is too long ago to answer; value = seconds behind the deadline."""
     late_s = facts.late_ms / 1000
-    return _verdict("queue", "expired", late_s, settings.max_late_ms / 1000, facts.late_ms <= settings.max_late_ms)
+    return _verdict("queue", "expired", late_s, settings.max_late_s, late_s <= settings.max_late_s)
 
 
 def daily_cap(facts: UserFacts, settings: PolicySettings) -> Verdict:
@@ -95,15 +95,15 @@ def daily_cap(facts: UserFacts, settings: PolicySettings) -> Verdict:
 def minimum_gap(facts: UserFacts, settings: PolicySettings) -> Verdict:
     """The last push is too close; value = seconds since it. Holds until the gap has passed."""
     since_s = _since_s(facts.now_ms, facts.last_push_ms)
-    gap_ms = settings.minimum_gap_ms
-    verdict = _verdict("timing", "minimum_gap", since_s, gap_ms / 1000, since_s * 1000 >= gap_ms)
-    return verdict._replace(retry_ms=facts.last_push_ms + gap_ms)
+    gap_s = settings.minimum_gap_s
+    verdict = _verdict("timing", "minimum_gap", since_s, gap_s, since_s >= gap_s)
+    return verdict._replace(retry_ms=facts.last_push_ms + round(gap_s * 1000))
 
 
 def quiet_hours(facts: UserFacts, settings: PolicySettings) -> Verdict:
     """It is night where the user is; value = local minute of the day. Holds until the night is over."""
     verdict = _verdict(
-        "timing", "quiet_hours", facts.minute, settings.quiet_until_minute, facts.night_until_ms <= facts.now_ms
+        "timing", "quiet_hours", facts.minute, settings.quiet_minutes[1], facts.night_until_ms <= facts.now_ms
     )
     return verdict._replace(retry_ms=facts.night_until_ms)
 
@@ -125,13 +125,13 @@ def out_of_stock(items: ItemFacts, _: PolicySettings) -> Verdict:
 
 def already_bought(items: ItemFacts, settings: PolicySettings) -> Verdict:
     """The user bought this item lately; value = seconds since."""
-    since_s, window_s = _since_s(items.now_ms, items.bought_ms), settings.bought_window_ms / 1000
+    since_s, window_s = _since_s(items.now_ms, items.bought_ms), settings.bought_days * 86_400
     return _verdict("item", "already_bought", since_s, window_s, since_s >= window_s)
 
 
 def already_pushed(items: ItemFacts, settings: PolicySettings) -> Verdict:
     """The user was pushed this item lately; value = seconds since."""
-    since_s, window_s = _since_s(items.now_ms, items.pushed_ms), settings.pushed_window_ms / 1000
+    since_s, window_s = _since_s(items.now_ms, items.pushed_ms), settings.pushed_days * 86_400
     return _verdict("item", "already_pushed", since_s, window_s, since_s >= window_s)
 
 

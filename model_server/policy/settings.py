@@ -1,42 +1,68 @@
 """What a shop decides about its pushes; every number is a threshold that a decision quotes."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from streams.service.settings import setting
+
 DAY_MS = 86_400_000
+
+_CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """Thresholds of the rules.
+    """Thresholds of the rules. Quiet hours are local, from included and until excluded, none where they are equal."""
 
-    Quiet hours are minutes of the local day, from included and until excluded, over midnight where from > until, none
-    where they are equal. `slots` is how many candidates a user gets at once; each has its own collapse key (FCM keeps
-    at most four a device).
-    """
+    min_score: float = setting("KAIROS_MIN_SCORE", "Least final score of a push.", default=0.02, least=0, most=1)
+    max_optout: float = setting(
+        "KAIROS_MAX_OPTOUT", "Greatest probability of an opt-out a push may have.", default=0.05, least=0, most=1
+    )
+    daily_cap: int = setting("KAIROS_DAILY_CAP", "Pushes a user gets in 24 hours at most.", default=5, least=0)
+    minimum_gap_s: float = setting(
+        "KAIROS_MINIMUM_GAP_S", "Seconds between two pushes to a user.", default=14_400.0, least=0
+    )
+    quiet_hours: str = setting(
+        "KAIROS_QUIET_HOURS", "When the user's own clock forbids pushes, as 22:00-08:00.", default="22:00-08:00"
+    )
+    bought_days: float = setting(
+        "KAIROS_BOUGHT_DAYS", "Days in which a bought item is not pushed.", default=30.0, least=0
+    )
+    pushed_days: float = setting(
+        "KAIROS_PUSHED_DAYS", "Days in which a pushed item is not pushed again.", default=7.0, least=0
+    )
+    life_s: float = setting(
+        "KAIROS_LIFE_S", "Seconds after which a push expires.", default=21_600.0, least=60, most=2_419_200
+    )
+    max_late_s: float = setting(
+        "KAIROS_MAX_LATE_S", "Seconds after which what a user did is not answered any more.", default=21_600.0, least=1
+    )
+    slots: int = setting(
+        "KAIROS_SLOTS", "Candidates a user gets at once; a device keeps four collapse keys.", default=1, least=1, most=4
+    )
 
-    min_score: float = 0.02
-    max_optout: float = 0.05
-    daily_cap: int = 5
-    minimum_gap_ms: int = 4 * 3_600_000
-    quiet_from_minute: int = 22 * 60
-    quiet_until_minute: int = 8 * 60
-    bought_window_ms: int = 30 * DAY_MS
-    pushed_window_ms: int = 7 * DAY_MS
-    life_ms: int = 6 * 3_600_000
-    max_late_ms: int = 6 * 3_600_000
-    slots: int = 1
-    version: str = "1"
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be, each with the way out."""
+        if not _CLOCK.fullmatch(self.quiet_hours):
+            wrong = f"KAIROS_QUIET_HOURS={self.quiet_hours} is no pair of local times"
+            yield f"{wrong}: write 22:00-08:00, or 00:00-00:00 for none."
 
-    def problems(self) -> list[str]:
-        """Sentences about the settings that cannot be, each with the way out."""
-        checks = (
-            (0.0 <= self.min_score <= 1.0, f"min_score = {self.min_score}: choose a number from 0 to 1"),
-            (0.0 <= self.max_optout <= 1.0, f"max_optout = {self.max_optout}: choose a number from 0 to 1"),
-            (self.daily_cap >= 0, f"daily_cap = {self.daily_cap}: choose 0 (no pushes) or more"),
-            (self.minimum_gap_ms >= 0, f"minimum_gap_ms = {self.minimum_gap_ms}: choose 0 or more"),
-            (0 <= self.quiet_from_minute < 1_440, f"quiet_from_minute = {self.quiet_from_minute}: choose 0 to 1439"),
-            (0 <= self.quiet_until_minute < 1_440, f"quiet_until_minute = {self.quiet_until_minute}: choose 0 to 1439"),
-            (60_000 <= self.life_ms <= 28 * DAY_MS, f"life_ms = {self.life_ms}: choose one minute to 28 days"),
-            (1 <= self.slots <= 4, f"slots = {self.slots}: choose 1 to 4, the collapse keys a device keeps"),
-        )
-        return [text for holds, text in checks if not holds]
+    @property
+    def quiet_minutes(self) -> tuple[int, int]:
+        """First quiet minute of the local day, and the first that is not; raises ValueError where `problems` spoke."""
+        match = _CLOCK.fullmatch(self.quiet_hours)
+        if match is None:
+            raise ValueError(next(self.problems()))
+        hour, minute, until_hour, until_minute = map(int, match.groups())
+        return hour * 60 + minute, until_hour * 60 + until_minute
+
+    @property
+    def bought_window_ms(self) -> int:
+        """How long a purchase speaks against its item."""
+        return round(self.bought_days * DAY_MS)
+
+    @property
+    def life_ms(self) -> int:
+        """How long a candidate may wait at the gateway or on a device that is off."""
+        return round(self.life_s * 1000)

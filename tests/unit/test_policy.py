@@ -11,10 +11,11 @@ from model_server.policy.identity import collapse_key, dedup_key
 from model_server.policy.pushes import KEPT, Push, columns, decode, encode, mark_retracted, retractions
 from model_server.policy.rules import ItemFacts, UserFacts
 from model_server.policy.settings import DAY_MS, PolicySettings
+from streams.service.settings import SettingsError, read
 
 T = 1_800_000_000_000
 HOUR_MS = 3_600_000
-SETTINGS = PolicySettings(min_score=0.1, max_optout=0.2, daily_cap=3, minimum_gap_ms=4 * HOUR_MS)
+SETTINGS = PolicySettings(min_score=0.1, max_optout=0.2, daily_cap=3, minimum_gap_s=4 * 3_600)
 
 
 def user(**facts: int) -> UserFacts:
@@ -217,6 +218,13 @@ def test_the_collapse_key_fits_apns_and_separates_slots() -> None:
 
 
 def test_settings_that_cannot_be_are_named_all_at_once() -> None:
-    problems = PolicySettings(min_score=2, slots=9, life_ms=0).problems()
-    assert [text.split(" ")[0] for text in problems] == ["min_score", "life_ms", "slots"]
-    assert PolicySettings().problems() == []
+    env = {"KAIROS_MIN_SCORE": "2", "KAIROS_SLOTS": "9", "KAIROS_LIFE_S": "0"}
+    with pytest.raises(SettingsError) as caught:
+        read(PolicySettings, env)
+    assert [text.split("=")[0] for text in sorted(caught.value.problems)] == sorted(env)
+
+
+def test_quiet_hours_are_read_as_local_minutes() -> None:
+    assert read(PolicySettings, {"KAIROS_QUIET_HOURS": "23:30-06:15"}).quiet_minutes == (1_410, 375)
+    with pytest.raises(SettingsError, match="write 22:00-08:00"):
+        read(PolicySettings, {"KAIROS_QUIET_HOURS": "22-8"})
