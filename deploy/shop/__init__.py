@@ -1,0 +1,1 @@
+"""A simulated shop with planted truths: its people, goods, scenes, visits and reactions, all from one seed."""
