@@ -14,7 +14,7 @@ class TableError(Exception):
     """Root of what a table raises."""
 
 
-class Rewind(TableError):  # noqa: N818  # steers, is no error
+class Rewind(TableError):
     """The partition must be read again from `offset`: records between the fence and the chunk are missing."""
 
     def __init__(self, topic: str, partition: int, offset: int, why: str) -> None:
@@ -25,15 +25,15 @@ class Rewind(TableError):  # noqa: N818  # steers, is no error
         self.why = why
 
 
-class Stale(TableError):  # noqa: N818  # steers, is no error
+class Stale(TableError):
     """The chunk in hand was drained before a newer seek of its partition: drop it, the records come again."""
 
 
-class Broken(TableError):  # noqa: N818
+class Broken(TableError):
     """Redis answered that the call itself is wrong; trying again cannot help."""
 
 
-class Refused(TableError):  # noqa: N818
+class Refused(TableError):
     """Reading on would be unsafe; an operator must decide, the process must end."""
 
 

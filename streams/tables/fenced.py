@@ -58,6 +58,14 @@ class FencedTable(ABC, Generic[P, C]):
         """Last applied offset as far as this process knows; raises NotInitialised."""
         return self._fence(self._part(partition), topic, partition)
 
+    def topic_id(self, topic: str, partition: int) -> str:
+        """Id of the topic that a partition was built from, empty before its fence was read."""
+        return self._part(partition).topic_id.get(topic, "")
+
+    def partitions(self, partition: int) -> int:
+        """Partition count that a partition was built over, 0 before its fence was read."""
+        return self._part(partition).partitions or 0
+
     def release(self, partition: int) -> None:
         """Forget a partition that was taken away, and free its rows."""
         self._parts.pop(partition, None)

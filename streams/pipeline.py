@@ -1,0 +1,210 @@
+"""The story of one chunk of user events, from raw records to applied rows; read this file first.
+
+    check the fence -> decode -> dead letters, awaited -> item deltas, awaited -> rows, fold, one script
+
+The order is the guarantee. Dead letters and deltas leave before the fence moves, so that a crash repeats them and
+never loses them; a delta record exists only when everything below it is in its topic already; and whatever the script
+meets (a lost compare-and-set, a reply that never came), they are not sent again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from schemas.events import Run, decode_run
+from schemas.topics import Topics
+from streams.features.columns import Columns, Encoder
+from streams.features.rows import SchemaMismatchError
+from streams.poison import Positions, culprits
+from streams.tables.errors import Stale, TableError
+from streams.tables.part import Chunk, Outcome
+from streams.tables.users import UserChange, UserTable
+from streams.tables.weather import never
+
+
+class Record(Protocol):
+    """One record of a chunk."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class Rejected(NamedTuple):
+    """A record that goes to the dead letters: where it lay, a word for the metric, a sentence for people."""
+
+    topic: str
+    partition: int
+    record: Record
+    reason: str
+    detail: str
+
+
+class DeadLetters(Protocol):
+    """Where rejected records go; returns when they are safely kept."""
+
+    async def send(self, letters: Sequence[Rejected]) -> None: ...
+
+
+@dataclass
+class PipelineStats:
+    """What became of records since the start of the process: events applied or tried, rejects and results by word."""
+
+    events: int = 0
+    rejects: Counter[str] = field(default_factory=Counter)
+    results: Counter[str] = field(default_factory=Counter)
+    on_chunk: Callable[[int], None] = field(default=lambda _records: None, repr=False)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far an event's time may lie from the clock before it is left out, and how large a record may be."""
+
+    max_skew_ms: int = 300_000
+    horizon_ms: int = 400 * 86_400_000
+    max_value_bytes: int = 256 * 1024
+
+
+class Pipeline:
+    """Applies chunks of user events. `now_ms` is the shell's clock; `kinds` by full topic name."""
+
+    def __init__(
+        self,
+        table: UserTable,
+        encoder: Encoder,
+        topics: Topics,
+        dead_letters: DeadLetters,
+        *,
+        now_ms: Callable[[], int],
+        limits: Limits | None = None,
+    ) -> None:
+        self.table = table
+        self.encoder = encoder
+        self.dead_letters = dead_letters
+        self.now_ms = now_ms
+        self.limits = limits or Limits()
+        self.stats = PipelineStats()
+        words = {
+            topics.clicks: "clicks",
+            topics.browses: "browses",
+            topics.orders: "orders",
+            topics.feedback: "feedback",
+        }
+        self._kinds = {topic: encoder.declaration.wire_kinds(word) for topic, word in words.items()}
+
+    async def process(self, chunk: Chunk, stale: Callable[[], bool] = never) -> Outcome:
+        """Apply one chunk; returns when its rows and its offset are in the store, or when there is nothing to do.
+
+        `stale` says whether the partition was sought or taken away meanwhile, which ends any waiting. Raises Rewind
+        when records before the chunk are missing, Refused and Broken when the process must end.
+        """
+        try:
+            fence = await self.table.check(chunk, stale)
+            if chunk.last <= fence:
+                self.table.stats.skipped += len(chunk.records)
+                return Outcome.SKIPPED
+            change = await self._read(chunk, fence)
+            return await self._apply(chunk, change, stale)
+        except Stale:
+            return Outcome.STALE
+
+    async def _read(self, chunk: Chunk, fence: int) -> UserChange:
+        """Decode and encode the records above the fence; those that cannot be are in the dead letters on return."""
+        records: list[Record] = [r for r in chunk.records if r.offset > fence]
+        now_ms = self.now_ms()
+        run = self._decode(chunk, records, now_ms)
+        letters = [Rejected(chunk.topic, chunk.partition, records[r.index], r.reason, r.detail) for r in run.rejects]
+        columns, poison = await self._encode(run)
+        if poison:
+            letters += self._poisoned(chunk, [records[run.index[i]] for i in poison], "encoded")
+            run = _without(run, poison)
+        self.stats.events += len(run.events)
+        self.stats.results.update(run.results)
+        self.stats.on_chunk(len(records))
+        await self._bury(letters)
+        offsets = np.fromiter([records[i].offset for i in run.index], np.int64, len(run.index))
+        return UserChange(offsets, [event.user_id for event in run.events], columns, now_ms)
+
+    def _decode(self, chunk: Chunk, records: Sequence[Record], now_ms: int) -> Run:
+        partitions = self.table.partitions(chunk.partition)
+        return decode_run(
+            records,
+            kinds=self._kinds[chunk.topic],
+            now_ms=now_ms,
+            max_skew_ms=self.limits.max_skew_ms,
+            horizon_ms=self.limits.horizon_ms,
+            max_value_bytes=self.limits.max_value_bytes,
+            home=(chunk.partition, partitions),
+        )
+
+    async def _encode(self, run: Run) -> tuple[Columns, list[int]]:
+        """Columns of a run, and the positions of events that no columns can be made of."""
+        try:
+            return self.encoder.encode(run), []
+        except Exception:
+            poison = await culprits(len(run.events), lambda group: self._encodes(run, group))
+            if not poison:
+                raise
+            return self.encoder.encode(_without(run, poison)), poison
+
+    async def _encodes(self, run: Run, group: Positions) -> bool:
+        try:
+            self.encoder.encode(_only(run, group.tolist()))
+        except Exception:  # whatever it is, the caller looks for the event that causes it
+            return False
+        return True
+
+    async def _apply(self, chunk: Chunk, change: UserChange, stale: Callable[[], bool]) -> Outcome:
+        try:
+            return await self.table.apply(chunk, change, stale)
+        except (TableError, SchemaMismatchError, MemoryError):
+            raise
+        except Exception:
+            poison = await culprits(
+                len(change.users), lambda group: self.table.folds(chunk.partition, change.take(group))
+            )
+            if not poison:
+                raise
+            offsets = set(change.offsets[poison].tolist())
+            await self._bury(self._poisoned(chunk, [r for r in chunk.records if r.offset in offsets], "folded"))
+            kept = np.setdiff1d(np.arange(len(change.users)), poison)
+            return await self.table.apply(chunk, change.take(kept), stale)
+
+    def _poisoned(self, chunk: Chunk, records: Sequence[Record], verb: str) -> list[Rejected]:
+        detail = f"The event cannot be {verb} although it was decoded: report it as a fault of Kairos."
+        return [Rejected(chunk.topic, chunk.partition, record, "poison", detail) for record in records]
+
+    async def _bury(self, letters: Sequence[Rejected]) -> None:
+        if letters:
+            await self.dead_letters.send(letters)
+            self.stats.rejects.update(letter.reason for letter in letters)
+
+
+def _only(run: Run, positions: Sequence[int]) -> Run:
+    """The events of a run at these positions, and nothing of its rejects and results."""
+    return Run(
+        events=[run.events[i] for i in positions],
+        index=[run.index[i] for i in positions],
+        scenes=run.scenes,
+        scene_index=[run.scene_index[i] for i in positions],
+    )
+
+
+def _without(run: Run, positions: Sequence[int]) -> Run:
+    """The run without the events at these positions."""
+    gone = frozenset(positions)
+    kept = _only(run, [i for i in range(len(run.events)) if i not in gone])
+    kept.rejects, kept.results = run.rejects, run.results
+    return kept
