@@ -60,7 +60,7 @@ def wire_event(
 
 
 def visit(shop: Shop, person: Person, start_ms: int, random: Random, *, pace: float = 1.0) -> Iterator[LogEvent]:
-    """The events of a visit that begins at `start_ms`, in order but for late returns; `pace` scales the time between."""
+    """The events of a visit that begins at `start_ms`, in order but for late returns; `pace` scales the gaps."""
     moment = shop.moment(person, start_ms, random)
     wanted = wants(person, moment)
     shelves = range(len(wanted))
