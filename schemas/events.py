@@ -151,8 +151,8 @@ def price_minor(event: Event) -> int:
 
 
 _MINOR_UNITS = {
-    "BIF": 1, "CLP": 1, "DJF": 1, "GNF": 1, "ISK": 1, "JPY": 1, "KMF": 1, "KRW": 1, "PYG": 1, "RWF": 1, "UGX": 1, "UYI": 1,
-    "VND": 1, "VUV": 1, "XAF": 1, "XOF": 1, "XPF": 1,
+    "BIF": 1, "CLP": 1, "DJF": 1, "GNF": 1, "ISK": 1, "JPY": 1, "KMF": 1, "KRW": 1, "PYG": 1, "RWF": 1, "UGX": 1,
+    "UYI": 1, "VND": 1, "VUV": 1, "XAF": 1, "XOF": 1, "XPF": 1,
     "BHD": 1000, "IQD": 1000, "JOD": 1000, "KWD": 1000, "LYD": 1000, "OMR": 1000, "TND": 1000,
 }  # fmt: skip
 _decode = Decoder(Event).decode
@@ -189,8 +189,7 @@ def _bad_times(run: Run) -> Iterator[Fault]:
     for position, event in enumerate(run.events):
         unit, ts_ms = faults.in_ms(event.ts_ms)
         if not unit:
-            shown = str(event.ts_ms)[:40]
-            yield position, "time", f"The field ts_ms is {shown}, in no unit (s, ms, \u00b5s) between 2000 and 2100."
+            yield position, "time", faults.no_time(event.ts_ms)
             continue
         force_setattr(event, "ts_ms", ts_ms)
         if unit != "milliseconds":

@@ -57,13 +57,14 @@ def explain(error: Exception) -> tuple[Reason, str]:
 
 
 def bad_ids(name: str, ids: Sequence[str]) -> Iterator[Fault]:
-    """Ids longer than 256 bytes or with control characters."""
+    """Ids that are empty, longer than 256 bytes or hold control characters."""
     joined = "".join(ids)
-    if joined.isascii() and joined.isprintable():  # single ids are at most 256 characters by their type
+    lengths = set(map(len, ids)) or {1}
+    if joined.isascii() and joined.isprintable() and min(lengths) > 0 and max(lengths) <= MAX_ID_BYTES:
         return
     for position, text in enumerate(ids):
-        if len(text.encode()) > MAX_ID_BYTES:
-            yield position, "id", f"The field {name} has more than {MAX_ID_BYTES} bytes."
+        if not 0 < len(text.encode()) <= MAX_ID_BYTES:
+            yield position, "id", f"The field {name} has {len(text.encode())} bytes, not 1 to {MAX_ID_BYTES}."
         elif not text.isprintable() and "Cc" in map(unicodedata.category, text):
             yield position, "id", f"The field {name} holds a control character: {text!r}."
 
@@ -114,3 +115,8 @@ def in_ms(time: float) -> tuple[str, int]:
     if YEAR_2000_MS * 1000 <= time < YEAR_2100_MS * 1000:
         return "microseconds", int(time // 1000)
     return "", 0
+
+
+def no_time(time: object) -> str:
+    """The sentence about a time that in_ms does not take."""
+    return f"The field ts_ms is {str(time)[:40]}, which is no time between 2000 and 2100 in s, ms or \u00b5s."
