@@ -37,13 +37,13 @@ class TransportError(Exception):
     """Root of what ends a worker from within the transport: LogCut, SeekOverdue, TopicGone."""
 
 
-class LogCut(TransportError):  # noqa: N818
+class LogCut(TransportError):
     """The broker no longer has the offset this worker was about to read."""
 
 
-class SeekOverdue(TransportError):  # noqa: N818
+class SeekOverdue(TransportError):
     """Kafka or Redis did not answer in time where to start reading."""
 
 
-class TopicGone(TransportError):  # noqa: N818
+class TopicGone(TransportError):
     """An assigned topic does not exist any more."""

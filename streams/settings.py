@@ -1,0 +1,88 @@
+"""Everything that the stream worker and its tools read from the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from streams.service.settings import Connections, Shell, setting
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What `kairos topics` and `kairos inspect` need."""
+
+    connections: Connections
+    shell: Shell
+    features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
+    zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC")
+
+    def problems(self) -> Iterator[str]:
+        try:
+            ZoneInfo(self.zone)
+        except (OSError, ValueError):
+            yield f"KAIROS_ZONE={self.zone} is no time zone; write a name like Europe/Berlin."
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """What `kairos worker` needs."""
+
+    tools: Tools
+    group: str = setting("KAIROS_GROUP", "Consumer group; its sides get -users and -items appended.", default="kairos")
+    chunk: int = setting("KAIROS_CHUNK", "Most records folded in one step.", default=500, least=1, most=10_000)
+    max_skew_s: int = setting("KAIROS_MAX_SKEW_S", "Later than the clock by more is left out.", default=300, least=0)
+    horizon_days: int = setting("KAIROS_HORIZON_DAYS", "Older than this is left out.", default=400, least=1, most=4000)
+    max_value_bytes: int = setting(
+        "KAIROS_MAX_VALUE_BYTES", "Larger records become dead letters.", default=256 * 1024, least=1024
+    )
+    isolation: Literal["read_committed", "read_uncommitted"] = setting(
+        "KAIROS_ISOLATION", "Whether aborted transactions are left out.", default="read_committed"
+    )
+    fetch_wait_ms: int = setting(
+        "KAIROS_FETCH_WAIT_MS", "How long Kafka may gather user events for one answer.", default=25, least=1, most=1000
+    )
+    fetch_min_bytes: int = setting(
+        "KAIROS_FETCH_MIN_BYTES", "Answer at once when this much is there.", default=65_536, least=1
+    )
+    item_fetch_wait_ms: int = setting(
+        "KAIROS_ITEM_FETCH_WAIT_MS", "The same for item deltas.", default=100, least=1, most=1000
+    )
+    item_fetch_min_bytes: int = setting(
+        "KAIROS_ITEM_FETCH_MIN_BYTES", "The same for item deltas.", default=262_144, least=1
+    )
+    fetch_max_bytes: int = setting(
+        "KAIROS_FETCH_MAX_BYTES", "Most bytes a partition adds to one answer.", default=1_048_576, least=1024
+    )
+    buffer: int = setting("KAIROS_BUFFER", "Chunks a partition holds ready.", default=16, least=1, most=1000)
+    cache_mib: int = setting("KAIROS_CACHE_MIB", "Rows of users held in memory.", default=256, least=1)
+    session_timeout_s: float = setting(
+        "KAIROS_SESSION_TIMEOUT_S", "Silence after which Kafka gives a worker's partitions away.", default=45, least=1
+    )
+    seek_deadline_s: float = setting(
+        "KAIROS_SEEK_DEADLINE_S", "How long an assignment may wait for Redis and Kafka.", default=20, least=1, most=300
+    )
+    liveness_s: float = setting(
+        "KAIROS_LIVENESS_S", "Standstill after which the process ends itself.", default=60, least=1
+    )
+    stop_s: float = setting("KAIROS_STOP_S", "How long a stop may take before it is forced.", default=20, least=1)
+    instance: str | None = setting(
+        "KAIROS_INSTANCE",
+        "Static member name, unique in the group: a quick restart keeps its partitions.",
+        default=None,
+    )
+
+    @property
+    def connections(self) -> Connections:
+        return self.tools.connections
+
+    @property
+    def shell(self) -> Shell:
+        return self.tools.shell
+
+    @property
+    def read_committed(self) -> bool:
+        return self.isolation == "read_committed"
