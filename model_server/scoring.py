@@ -26,8 +26,8 @@ Bools = NDArray[np.bool_]
 class Requests:
     """U users of one batch, as they are at the moment of scoring.
 
-    users: ids, length U; view: their decayed rows; scene: u8[U, S] codes for the moment of sending, i.e. the stored scene
-    with hour, weekday and holiday (the last three fields) taken at `now` in the user's own zone.
+    users: ids, length U; view: their decayed rows; scene: u8[U, S] codes for the moment of sending, i.e. the stored
+    scene with hour, weekday and holiday (the last three fields) taken at `now` in the user's own zone.
     """
 
     users: Sequence[str]
@@ -38,9 +38,9 @@ class Requests:
 class ItemState(Protocol):
     """All M items a ranker may propose; an item keeps its index as long as the process lives, new ones are appended.
 
-    The arrays are read-only views of the store. They change only between two calls of `score`, and `revision` grows
-    whenever any of them did, `catalogue_revision` whenever anything but the counters did (ids, title, category, price, stock):
-    caches of popularity lists and of title embeddings hang on these two numbers.
+    The arrays are read-only views of the store. They change only between two calls of `score`. `revision` grows
+    whenever any of them did, `catalogue_revision` whenever anything but the counters did (ids, title, category, price,
+    stock): caches of popularity lists and of title embeddings hang on these two numbers.
     """
 
     @property
@@ -67,8 +67,11 @@ class ItemState(Protocol):
     def find(self, codes: U64) -> I32:
         """Index of each code, same shape, -1 where no such item is known."""
 
-    def view(self, now_ms: int, index: NDArray[np.integer] | None = None) -> ItemView:
-        """Counters decayed to `now_ms`, of all items or of `index` (1-d, repeats allowed) in that order."""
+    def view(self, now_ms: int, index: NDArray[np.integer] | None = None, *, profiles: bool = True) -> ItemView:
+        """Counters decayed to `now_ms`, of all items or of `index` (1-d, repeats allowed) in that order.
+
+        `profiles` = False leaves out the scene profiles, the dearer half.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class Scored:
 
 
 class Ranker(Protocol):
-    """Scores one batch at a time. Immutable after warm-up, so that the worker may change to another between two batches."""
+    """Scores one batch at a time. Immutable after warm-up: the worker changes to another between two batches."""
 
     @property
     def version(self) -> str: ...  # of the bundle; enters the dedup key of every candidate
@@ -110,7 +113,7 @@ class Ranker(Protocol):
 
 
 class RankerSource(Protocol):
-    """Where the worker gets its ranker: `model_server.bundle.BundleWatcher`, built as (folder | None, declaration, device).
+    """Where the worker gets its ranker: `model_server.bundle.BundleWatcher(folder | None, declaration, device)`.
 
     Before any bundle exists `current` is the blend ranker, so a worker never waits for a training.
     """
@@ -120,6 +123,6 @@ class RankerSource(Protocol):
     def poll(self) -> str | None:
         """Look for a newer bundle, load and warm it; blocking, called in a thread between batches.
 
-        The new version's name when `current` changed, None when there is nothing new. A bundle that cannot be loaded leaves the
-        old ranker in place and raises once per version (LookupError | ValueError | OSError) with a sentence saying why.
+        The new version's name when `current` changed, None when there is nothing new. A bundle that cannot be loaded
+        leaves the old ranker and raises once per version (LookupError | ValueError | OSError) a sentence saying why.
         """
