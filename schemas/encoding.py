@@ -1,14 +1,37 @@
-"""How the messages that leave are written: JSON by orjson, without the fields that have no value."""
+"""How the messages that leave are written: JSON by orjson with CloudEvents headers, ready for a Kafka producer."""
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
 
+Headers = list[tuple[str, bytes]]
+
+
+class Message(NamedTuple):
+    """What a producer sends: key, value and headers of one record."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
 
 def to_json(message: msgspec.Struct) -> bytes:
-    """Compact UTF-8 JSON; numpy scalars and arrays are numbers and lists, NaN is null."""
+    """Compact UTF-8 JSON without the fields that are None; numpy scalars are numbers, NaN and infinity are null."""
     return orjson.dumps(message, default=_fields, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def cloud_event(**attributes: str | None) -> Headers:
+    """CloudEvents 1.0 headers of the Kafka binding in binary mode, without the attributes that are None."""
+    named = {"specversion": "1.0", **attributes}
+    headers = [(f"ce_{name}", text.encode()) for name, text in named.items() if text is not None]
+    return [*headers, ("content-type", b"application/json")]
+
+
+def rfc3339(ts_ms: int) -> str:
+    """A time in ms as CloudEvents writes it, in UTC."""
+    return datetime.fromtimestamp(ts_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _fields(value: Any) -> Any:

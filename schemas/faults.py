@@ -11,7 +11,7 @@ from schemas.partition import partitions_of
 
 Reason = Literal[
     "null key", "null value", "too large", "json", "utf-8", "shape", "missing", "id", "kind", "number", "time", "scene",
-    "key mismatch", "partition",
+    "key mismatch", "partition", "poison",
 ]  # fmt: skip
 Fault = tuple[int, Reason, str]
 """The position in the column, a word for the metric's label, a sentence for people."""
