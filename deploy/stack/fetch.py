@@ -8,19 +8,19 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deploy.extras import install_line
 from deploy.stack.errors import StackError
 
 KAFKA_VERSION = "4.4.0"
 # The second lets Kafka write its log (without it SLF4J is bound to nothing); "!" keeps that pom from choosing versions.
 COORDINATES = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5!")
 JAVA_AT_LEAST = 17
-INSTALL = "pip install 'kairos-push[local]'"
+INSTALL = install_line("local")
 _ATTEMPTS = 3
 
 Say = Callable[[str], None]
@@ -56,7 +56,7 @@ def _only_one(lock: Path) -> Iterator[None]:
 def _fetch(home: Path) -> None:
     """Download beside `home` and rename at the end: a download that was cut never looks like a whole one."""
     if importlib.util.find_spec("jgo") is None:
-        msg = f"The package jgo is missing, which fetches Kafka: {INSTALL}, or set KAIROS_KAFKA=host:port."
+        msg = f"The package jgo is missing, which fetches Kafka. Type:\n  {INSTALL}\nor set KAIROS_KAFKA=host:port."
         raise StackError(msg)
     with tempfile.TemporaryDirectory(dir=home.parent, prefix="fetching-") as folder:
         jars = Path(folder, "jars")
@@ -109,11 +109,11 @@ def java() -> Path:
         return JAVA
     found = shutil.which("java")
     if found is None:
-        msg = f"No Java was found, which Kafka runs on: {INSTALL}, or put java >= {JAVA_AT_LEAST} on the PATH."
+        msg = f"No Java was found, which Kafka runs on. Put java >= {JAVA_AT_LEAST} on the PATH, or type:\n  {INSTALL}"
         raise StackError(msg)
     version = _java_version(found)
     if version < JAVA_AT_LEAST:
-        msg = f"{found} is Java {version}; Kafka {KAFKA_VERSION} needs {JAVA_AT_LEAST} or newer: {INSTALL} brings one."
+        msg = f"{found} is Java {version}; Kafka {KAFKA_VERSION} needs {JAVA_AT_LEAST} or newer. Type:\n  {INSTALL}"
         raise StackError(msg)
     return Path(found)
 
@@ -134,8 +134,8 @@ def valkey_server() -> Path:
     on_path = shutil.which("valkey-server") or shutil.which("redis-server")
     if on_path is None:
         msg = (
-            f"No valkey-server or redis-server was found for {sys.platform}: {INSTALL}, put one on the PATH, "
-            "or set KAIROS_REDIS=redis://host:port."
+            "No valkey-server or redis-server was found. Put one on the PATH, set KAIROS_REDIS=redis://host:port, "
+            f"or type:\n  {INSTALL}"
         )
         raise StackError(msg)
     return Path(on_path)

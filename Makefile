@@ -1,0 +1,52 @@
+# Every target sets up what it needs: a machine with make and Python 3.11, 3.12 or 3.13 is enough.
+.DEFAULT_GOAL := help
+.PHONY: help setup check test bench demo lock clean fetch
+SHELL := /bin/bash
+
+BIN := .venv/bin
+STAMP := .venv/kairos-setup.stamp
+SOURCES := schemas streams model_server deploy tests
+DOCKERFILES := deploy/stream.Dockerfile deploy/model.Dockerfile
+export UV_HTTP_TIMEOUT ?= 300
+export PYTHONHASHSEED ?= 0
+
+help: ## show the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## .venv with the locked packages, and Kairos itself, editable
+
+$(STAMP): pyproject.toml requirements/all.txt requirements/uv.txt .ci/find-python
+	@test -x $(BIN)/python || "$$(bash .ci/find-python)" -m venv .venv || { \
+	  rm -rf .venv; echo "The venv module is missing: on Debian or Ubuntu, apt-get install python3-venv." >&2; exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/all.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+fetch: $(STAMP) ## download Kafka, once a machine
+	$(BIN)/kairos up --fetch
+
+check: $(STAMP) ## linters, types, import rules, generated documents, deployment files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m schemas.documents --check
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/hadolint $(DOCKERFILES)
+
+test: $(STAMP) fetch ## every test, against a real Kafka and a real Valkey
+	$(BIN)/pytest
+
+bench: $(STAMP) fetch ## the figures of the README, with their budgets
+	$(BIN)/python -m tests.bench
+
+demo: $(STAMP) fetch ## the whole system on a generated shop
+	$(BIN)/kairos demo
+
+lock: $(STAMP) ## write requirements/ from pyproject.toml, keeping the versions that still fit
+	bash .ci/lock
+
+clean: ## remove what was built and cached here, the environment too
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,128 @@
+"""`kairos`: one table of sub-commands, each imported when it is called, so that no image needs another's libraries."""
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from deploy import extras
+
+OURS = ("schemas", "streams", "model_server", "deploy")
+INTERRUPTED = 130
+
+
+class Command(NamedTuple):
+    """Where a sub-command lives: `function(argv) -> int` in `module`, which is imported on call."""
+
+    module: str
+    function: str
+    about: str
+
+
+GROUPS: dict[str, dict[str, Command]] = {
+    "Try it": {
+        "demo": Command("deploy.demo.cli", "demo", "watch a shop's events become push candidates"),
+        "up": Command("deploy.stack.cli", "up", "run real Kafka and Valkey here, without Docker, until Ctrl-C"),
+    },
+    "Run it": {
+        "topics": Command("streams.cli", "topics", "create the topics and what their offsets mean, or check them"),
+        "worker": Command("streams.cli", "worker", "events in, features in Redis: one worker of the stream group"),
+        "model": Command("model_server.cli", "model", "affected users in, push candidates out: one batching worker"),
+        "train": Command("model_server.cli", "train", "learn the ranker from a topic or a log and write a bundle"),
+    },
+    "Ask it": {
+        "inspect": Command("streams.cli", "inspect", "show what is known of a user, readable"),
+        "why": Command("model_server.cli", "why", "show why a user got a push, or did not"),
+        "version": Command("deploy.cli", "show_version", "show the versions of Kairos and of what it stands on"),
+    },
+}
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sub-command and return the exit status: 0, 1 (it says why), 2 (typed wrongly), 130 (interrupted)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+        print(usage(colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name in {"-V", "--version"}:
+        name = "version"
+    command = COMMANDS.get(name)
+    if command is None:
+        return _complain(f"kairos has no command '{name}'.{_suggest(name)} See kairos --help.", 2)
+    return _run(command, rest)
+
+
+def usage(*, colour: bool = False) -> str:
+    """Return the help page."""
+    strong, plain = ("\033[1m", "\033[0m") if colour else ("", "")
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"{strong}kairos{plain} COMMAND [OPTIONS]: live behaviour in, the right push at the right moment out"]
+    for title, commands in GROUPS.items():
+        lines += ["", f"{strong}{title}{plain}"]
+        lines += [f"  {strong}{name:<{width}}{plain}{command.about}" for name, command in commands.items()]
+    lines += ["", "kairos COMMAND --help shows a command's options. Settings come from KAIROS_* variables."]
+    return "\n".join(lines)
+
+
+def show_version(argv: Sequence[str]) -> int:
+    """Print our version and those of the libraries whose inside we depend on."""
+    if argv:
+        return _complain("kairos version prints versions and takes no arguments.", 0 if "--help" in argv else 2)
+    print(f"kairos {installed_version(extras.DISTRIBUTION)}")
+    print(f"python {sys.version.split()[0]}")
+    for name in ("faust-streaming", "mode-streaming", "aiokafka", "redis", "numpy", "torch", "transformers"):
+        print(f"{name} {installed_version(name)}")
+    return 0
+
+
+def installed_version(distribution: str) -> str:
+    """Return a distribution's version, or words for its absence."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _run(command: Command, arguments: list[str]) -> int:
+    try:
+        function: Callable[[list[str]], int] = getattr(importlib.import_module(command.module), command.function)
+        return function(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not complain about it once more while it closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ModuleNotFoundError as problem:
+        missing = extras.explain_missing(problem.name or "")
+        if missing is None:
+            raise
+        return _complain(missing, 1)
+    except Exception as problem:
+        if type(problem).__module__.partition(".")[0] not in OURS:
+            raise
+        # Errors of our own are sentences that name the way out; where they were raised interests only who looks for it.
+        if "KAIROS_TRACEBACK" in os.environ:
+            traceback.print_exc()
+        return _complain(str(problem), 1)
+
+
+def _complain(sentence: str, status: int) -> int:
+    print(sentence, file=sys.stderr)
+    return status
+
+
+def _suggest(name: str) -> str:
+    near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""`kairos` finds every command it lists, and says in a sentence what is wrong with what was typed."""
+
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+from packaging.requirements import Requirement
+
+from deploy import cli, extras
+from deploy.stack import StackError
+
+
+def _version_raises(monkeypatch: pytest.MonkeyPatch, problem: BaseException) -> None:
+    def fail(_: list[str]) -> int:
+        raise problem
+
+    monkeypatch.setattr(cli, "show_version", fail)
+
+
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+def test_every_command_listed_exists_and_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = cli.main([name, "--help"])
+    except SystemExit as end:
+        status = int(end.code or 0)
+    assert status == 0
+    assert f"kairos {name}" in "".join(capsys.readouterr())
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {name} " in said for name in cli.COMMANDS)
+
+
+def test_without_a_command_the_help_is_shown_and_the_status_is_a_usage_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main([]) == 2
+    assert "kairos COMMAND" in capsys.readouterr().out
+
+
+def test_an_unknown_command_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["wokrer"]) == 2
+    assert capsys.readouterr().err == "kairos has no command 'wokrer'. Did you mean 'worker'? See kairos --help.\n"
+
+
+def test_a_missing_extra_names_the_line_to_type(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _version_raises(monkeypatch, ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"))
+    assert cli.main(["version"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("The package torch is missing (extra 'model'). Type:\n  pip install ")
+    assert "'torch>=" in said
+
+
+def test_a_missing_module_that_no_extra_brings_is_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    _version_raises(monkeypatch, ModuleNotFoundError("No module named 'streams.gone'", name="streams.gone"))
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["version"])
+
+
+def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    _version_raises(monkeypatch, KeyboardInterrupt())
+    assert cli.main(["version"]) == 130
+
+
+def test_an_error_of_ours_is_a_sentence_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("KAIROS_TRACEBACK", raising=False)
+    _version_raises(monkeypatch, StackError("Port 1 is taken: name another."))
+    assert cli.main(["version"]) == 1
+    assert capsys.readouterr().err == "Port 1 is taken: name another.\n"
+
+
+def test_an_error_of_others_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    _version_raises(monkeypatch, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["version"])
+
+
+def test_help_needs_no_library() -> None:
+    script = (
+        "import sys; from deploy import cli; cli.main(['--help']);"
+        "heavy = {'faust', 'torch', 'numpy', 'redis', 'aiokafka', 'rich'} & set(sys.modules);"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    script = "import sys; from deploy import cli; sys.exit(cli.main(['version']))"
+    ended = subprocess.run(
+        f'{sys.executable} -c "{script}" | true', shell=True, capture_output=True, text=True, check=False
+    )
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("extra", sorted(set(extras.EXTRA_OF.values())))
+def test_the_line_to_type_names_the_packages_of_the_extra(extra: str) -> None:
+    line = extras.install_line(extra)
+    declared = {
+        wanted.name
+        for wanted in map(Requirement, importlib.metadata.requires(extras.DISTRIBUTION) or [])
+        if wanted.marker and wanted.marker.evaluate({"extra": extra}) and not wanted.marker.evaluate({"extra": ""})
+    } - {extras.DISTRIBUTION}
+    assert declared
+    assert all(f"'{name}" in line for name in declared)
