@@ -27,12 +27,13 @@ class Processor(Protocol):
 class ChunkAgent:
     """One actor a partition. No exception but the fatal ones leaves it; those end the process (CrashingSupervisor).
 
-    `outcomes` counts chunks by what became of them.
+    `outcomes` counts chunks by what became of them; `applied_ms` is the record time of the newest applied record.
     """
 
     def __init__(self, app: ChunkedApp, topics: Sequence[str], processor: Processor, name: str) -> None:
         self.app, self.processor = app, processor
         self.outcomes: Counter[str] = Counter()
+        self.applied_ms: dict[TP, int] = {}
         topic = app.topic(*topics, schema=RawSchema())
         app.agent(topic, name=name, isolated_partitions=True)(self._consume)
 
@@ -59,4 +60,5 @@ class ChunkAgent:
             await consumer.rewind(tp, rewind.offset)
             return False
         self.outcomes[outcome.value] += 1
+        self.applied_ms[tp] = chunk.records[-1].timestamp
         return outcome is not Outcome.STALE

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
@@ -28,6 +30,23 @@ class _Unread(dict[TP, int | None]):
         return None
 
 
+class _InFlight(NamedTuple):
+    epoch: int
+    last: int
+    since_s: float
+
+
+class LogState(NamedTuple):
+    """Offsets of a partition as last heard: next to read, readable end, and end including open transactions.
+
+    `position` is -1 before the first seek, the ends are 0 before the first answer.
+    """
+
+    position: int
+    end: int
+    highwater: int
+
+
 class ChunkConsumer(driver.Consumer):
     """All topics are chunked. A chunk dropped anywhere after the drain shows at the table as `prev` above the fence."""
 
@@ -37,7 +56,7 @@ class ChunkConsumer(driver.Consumer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._read_offset = _Unread()
-        self._in_flight: defaultdict[TP, deque[tuple[int, int]]] = defaultdict(deque)  # (epoch, last) of yielded chunks
+        self._in_flight: defaultdict[TP, deque[_InFlight]] = defaultdict(deque)
         self._seek_position: dict[TP, int] = {}
         self._buffer_dropped = asyncio.Event()
         self._seek_lock = asyncio.Lock()
@@ -63,7 +82,32 @@ class ChunkConsumer(driver.Consumer):
     def in_flight(self, tp: TP) -> list[int]:
         """Last offsets of the chunks of the present epoch that are yielded and not yet settled."""
         epoch = self.epoch(tp)
-        return [last for chunk_epoch, last in self._in_flight[tp].copy() if chunk_epoch == epoch]
+        return [chunk.last for chunk in self._in_flight[tp].copy() if chunk.epoch == epoch]
+
+    def oldest_in_flight_s(self, tp: TP) -> float:
+        """Seconds since the oldest of these was yielded, 0 when there is none."""
+        epoch = self.epoch(tp)
+        since = [chunk.since_s for chunk in self._in_flight[tp].copy() if chunk.epoch == epoch]
+        return time.monotonic() - min(since) if since else 0.0
+
+    def log_state(self, tp: TP) -> LogState:
+        """Where reading stands in the log of an assigned partition."""
+        subscription = self._thread._ensure_consumer()._subscription.subscription
+        state = subscription.assignment.state_value(TopicPartition(*tp))
+        position = state.position if state.has_valid_position else -1
+        end = state.lso if self.chunking.read_committed else state.highwater
+        return LogState(position, end or 0, state.highwater or 0)
+
+    def joined(self) -> bool:
+        """Whether this worker is a member of its group, with or without partitions."""
+        return bool(self._thread._ensure_consumer()._coordinator.generation > 0)
+
+    def broker_away(self) -> str:
+        """A sentence when no connection to Kafka is up, else empty."""
+        connections = list(self._thread._ensure_consumer()._client._conns.values())
+        if any(connection.connected() for connection in connections):
+            return ""
+        return "No connection to Kafka is up; trying again until one is."
 
     async def rewind(self, tp: TP, offset: int) -> None:
         """Read `tp` again from `offset`; chunks of the epoch before become stale."""
@@ -96,7 +140,7 @@ class ChunkConsumer(driver.Consumer):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             if chunk.epoch == self.epoch(tp):
-                self._in_flight[tp].append((chunk.epoch, chunk.last))
+                self._in_flight[tp].append(_InFlight(chunk.epoch, chunk.last, time.monotonic()))
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 yield tp, _message(tp, chunk)
 
@@ -122,12 +166,12 @@ class ChunkConsumer(driver.Consumer):
         """End of the contiguous prefix of yielded chunks that were acknowledged; after a seek, the position itself."""
         acked, pending, epoch = self._acked_index[tp], self._in_flight[tp], self.epoch(tp)
         settled = self._seek_position.pop(tp, None)
-        while pending and (pending[0][0] != epoch or pending[0][1] in acked):
-            chunk_epoch, last = pending.popleft()
-            if chunk_epoch == epoch:
-                settled = last + 1
+        while pending and (pending[0].epoch != epoch or pending[0].last in acked):
+            chunk = pending.popleft()
+            if chunk.epoch == epoch:
+                settled = chunk.last + 1
         if pending:
-            first = pending[0][1]
+            first = pending[0].last
             acked.difference_update([offset for offset in acked if offset < first])
         else:
             acked.clear()

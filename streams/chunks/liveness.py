@@ -13,7 +13,6 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from aiokafka.structs import TopicPartition
 from faust.types import TP
 
 from streams.chunks.consumer import ChunkConsumer
@@ -95,7 +94,7 @@ class Watched:
             yield from self._coordination(kafka)
             yield from self._readiness()
             yield from self._assignment(kafka)
-            yield from self._progress(kafka)
+            yield from self._progress()
 
     def _loop(self, now_s: float) -> Iterator[Finding]:
         self.app.loop.call_soon_threadsafe(self._beat)
@@ -139,25 +138,19 @@ class Watched:
     def _assignment(self, kafka: Any) -> Iterator[Finding]:
         """No partition is right for a spare worker of a settled group, and a fault otherwise."""
         excused = bool(self.excuse())
-        joined = kafka._coordinator.generation > 0
-        empty = not self._consumer().assignment() and not joined and not excused
+        empty = not self._consumer().assignment() and not self._consumer().joined() and not excused
         yield Finding("assignment", empty, self.limits.progress_s, "this worker never became a member of its group")
         for topic in self.topics:
             gone = not excused and not kafka._client.cluster.partitions_for_topic(topic)
             remedy = "Run `kairos topics check`."
             yield Finding(("topic", topic), gone, self.limits.progress_s, f"topic {topic} is not in Kafka", remedy)
 
-    def _progress(self, kafka: Any) -> Iterator[Finding]:
+    def _progress(self) -> Iterator[Finding]:
         """By position, not by fence: commit markers and compaction leave a tail that no fence can reach."""
         consumer, excused = self._consumer(), bool(self.excuse())
-        subscription = kafka._subscription.subscription
-        if subscription is None or subscription.assignment is None:
-            return
         assigned = consumer.assignment()
         for tp in assigned:
-            state = subscription.assignment.state_value(TopicPartition(*tp))
-            end = (state.lso if consumer.chunking.read_committed else state.highwater) or 0
-            position = state.position if state.has_valid_position else -1
+            position, end, _ = consumer.log_state(tp)
             fence = self.fence(tp.topic, tp.partition)
             todo = end > position or any(last > fence for last in consumer.in_flight(tp))
             cause = (
@@ -212,6 +205,9 @@ class Probe(threading.Thread):
                 if held.overdue(finding, now_s):
                     held.forget(finding.rule)
                     self.end(finding.cause, finding.remedy)
-        except (AttributeError, RuntimeError, KeyError) as error:
-            # Between assignments the objects looked at come and go; a rule that is true stays true until the next look.
-            logger.debug("Liveness looked while things changed: %r", error)
+        except Exception:  # this thread must outlive whatever changes under its eyes between assignments
+            if held.overdue(Finding("probe", True, watched.limits.progress_s, ""), now_s):
+                held.forget("probe")
+                logger.exception("Liveness cannot judge this worker")
+        else:
+            held.forget("probe")
