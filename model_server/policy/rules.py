@@ -55,14 +55,13 @@ class Verdict(NamedTuple):
     stage: str
     rule: str
     value: F64
-    threshold: F64
+    threshold: float
     passed: Bools
     retry_ms: I64 | None = None
 
 
 def _verdict(stage: str, rule: str, value: NDArray[np.generic], threshold: float, passed: Bools) -> Verdict:
-    numbers = value.astype(np.float64)
-    return Verdict(stage, rule, numbers, np.full(numbers.shape, threshold, np.float64), passed)
+    return Verdict(stage, rule, value.astype(np.float64), threshold, passed)
 
 
 def _since_s(now_ms: int, then_ms: I64) -> F64:

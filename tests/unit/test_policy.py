@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_server.policy.decide import Decision, admit, decide
+from model_server.policy.decide import Ending, Outcome, admit, decide
 from model_server.policy.identity import collapse_key, dedup_key
 from model_server.policy.pushes import KEPT, Push, columns, decode, encode, mark_retracted, retractions
-from model_server.policy.rules import ItemFacts, UserFacts
+from model_server.policy.rules import ITEM_RULES, USER_RULES, ItemFacts, UserFacts, already_bought
 from model_server.policy.settings import DAY_MS, PolicySettings
 from streams.service.settings import SettingsError, read
 
@@ -40,8 +40,20 @@ def items(n: int = 1, **facts: Any) -> ItemFacts:
     )
 
 
-def admitted(**facts: int) -> Decision | None:
-    return admit(user(**facts), SETTINGS)[0]
+def admitted(**facts: int) -> Ending | None:
+    return admit(user(**facts), SETTINGS)[0].ending
+
+
+def decided(facts: ItemFacts, settings: PolicySettings = SETTINGS) -> Ending:
+    return decide(facts, admit(user(), settings), settings)[0]
+
+
+def settled(ending: Ending | None) -> tuple[Outcome, str, str, Any, Any]:
+    """The outcome and the step that settled it."""
+    assert ending is not None
+    step = ending.steps[-1]
+    assert step.passed == (ending.outcome == "sent")
+    return (ending.outcome, step.stage, step.rule, step.value, step.threshold)
 
 
 def test_a_user_with_nothing_against_it_is_worth_a_score() -> None:
@@ -58,7 +70,7 @@ def test_a_user_with_nothing_against_it_is_worth_a_score() -> None:
     ],
 )
 def test_a_user_is_refused(facts: dict[str, int], stage: str, rule: str, value: float, threshold: float) -> None:
-    assert admitted(**facts) == Decision("refused", stage, rule, value, threshold)
+    assert settled(admitted(**facts)) == ("refused", stage, rule, value, threshold)
 
 
 @pytest.mark.parametrize("facts", [{"late_ms": 6 * HOUR_MS}, {"pushed_day": 2}, {"last_push_ms": T - 4 * HOUR_MS}])
@@ -68,38 +80,57 @@ def test_at_the_edge_a_user_still_passes(facts: dict[str, int]) -> None:
 
 def test_a_user_pushed_an_hour_ago_is_held_until_the_gap_has_passed() -> None:
     last_ms = T - HOUR_MS
-    assert admitted(last_push_ms=last_ms) == Decision(
-        "held", "timing", "minimum_gap", 3_600, 14_400, last_ms + 4 * HOUR_MS
-    )
+    held = admitted(last_push_ms=last_ms)
+    assert settled(held) == ("held", "timing", "minimum_gap", 3_600, 14_400)
+    assert held is not None
+    assert held.retry_ms == last_ms + 4 * HOUR_MS
 
 
 def test_a_user_at_night_is_held_until_the_morning() -> None:
     until_ms = T + 7 * HOUR_MS
     held = admitted(minute=60, night_until_ms=until_ms)
-    assert held == Decision("held", "timing", "quiet_hours", 60, 480, until_ms)
+    assert settled(held) == ("held", "timing", "quiet_hours", 60, 480)
+    assert held is not None
+    assert held.retry_ms == until_ms
 
 
 def test_a_user_held_by_two_rules_is_tried_when_the_last_one_passes() -> None:
     held = admitted(night_until_ms=T + HOUR_MS, last_push_ms=T - HOUR_MS)
     assert held is not None
-    assert (held.rule, held.retry_ms) == ("quiet_hours", T + 3 * HOUR_MS)
+    assert (held.steps[-1].rule, held.retry_ms) == ("quiet_hours", T + 3 * HOUR_MS)
 
 
 def test_a_refusal_goes_before_a_hold() -> None:
     refused = admitted(night_until_ms=T + HOUR_MS, pushed_day=9)
     assert refused is not None
-    assert (refused.outcome, refused.rule, refused.retry_ms) == ("refused", "daily_cap", None)
+    assert (refused.outcome, refused.steps[-1].rule, refused.retry_ms) == ("refused", "daily_cap", None)
 
 
 def test_users_are_judged_each_by_itself() -> None:
     both = UserFacts(T, *(np.concatenate([a, b]) for a, b in zip(user()[1:], user(pushed_day=5)[1:], strict=True)))
     first, second = admit(both, SETTINGS)
-    assert first is None
-    assert second is not None
+    assert first.ending is None
+    assert second.ending is not None
 
 
 def test_the_best_candidate_is_sent_with_its_score() -> None:
-    assert decide(items(2, final=[[0.7, 0.6]]), SETTINGS) == [Decision("sent", "score", "score", 0.7, 0.1, picks=(0,))]
+    ending = decided(items(2, final=[[0.7, 0.6]]))
+    assert settled(ending) == ("sent", "score", "score", 0.7, 0.1)
+    assert ending.picks == (0,)
+
+
+def test_every_rule_that_was_looked_at_is_a_step() -> None:
+    ending = decided(items(bought_ms=T - DAY_MS))
+    assert [step.rule for step in ending.steps] == [
+        *(rule.__name__ for rule in USER_RULES),
+        *(rule.__name__ for rule in ITEM_RULES[: ITEM_RULES.index(already_bought) + 1]),
+    ]
+    assert [step.rule for step in ending.steps if not step.passed] == ["already_bought"]
+
+
+def test_what_never_was_has_no_value() -> None:
+    steps = {step.rule: step.value for step in decided(items()).steps}
+    assert (steps["minimum_gap"], steps["already_bought"], steps["daily_cap"]) == (None, None, 0)
 
 
 @pytest.mark.parametrize(
@@ -115,32 +146,33 @@ def test_the_best_candidate_is_sent_with_its_score() -> None:
     ],
 )
 def test_a_candidate_is_refused(facts: dict[str, Any], stage: str, rule: str, value: float, threshold: float) -> None:
-    assert decide(items(**facts), SETTINGS) == [Decision("refused", stage, rule, value, threshold)]
+    assert settled(decided(items(**facts))) == ("refused", stage, rule, value, threshold)
 
 
 @pytest.mark.parametrize(
     "facts", [{"bought_ms": T - 30 * DAY_MS}, {"pushed_ms": T - 7 * DAY_MS}, {"final": 0.1}, {"p_optout": 0.2}]
 )
 def test_at_the_edge_a_candidate_still_passes(facts: dict[str, Any]) -> None:
-    assert decide(items(**facts), SETTINGS)[0].outcome == "sent"
+    assert decided(items(**facts)).outcome == "sent"
 
 
 def test_the_next_candidate_goes_where_the_best_was_bought() -> None:
-    assert decide(items(3, bought_ms=[[T - 1000, 0, 0]]), SETTINGS)[0].picks == (1,)
+    assert decided(items(3, bought_ms=[[T - 1000, 0, 0]])).picks == (1,)
 
 
 def test_as_many_candidates_as_there_are_slots() -> None:
     facts = items(4, in_stock=[[True, False, True, True]])
-    assert decide(facts, replace(SETTINGS, slots=2))[0].picks == (0, 2)
+    assert decided(facts, replace(SETTINGS, slots=2)).picks == (0, 2)
 
 
 def test_a_refused_user_hears_why_the_best_candidate_failed() -> None:
     facts = items(2, final=[[0.9, 0.05]], in_stock=[[False, True]])
-    assert decide(facts, SETTINGS)[0].rule == "out_of_stock"
+    ending = decided(facts)
+    assert (ending.steps[-1].rule, ending.picks) == ("out_of_stock", (0,))
 
 
 def test_a_score_that_is_no_number_never_passes() -> None:
-    assert decide(items(final=np.nan), SETTINGS)[0].outcome == "refused"
+    assert decided(items(final=np.nan)).outcome == "refused"
 
 
 def push(code: int = 7, *, sent_ms: int = T, dedup: str = "d") -> Push:

@@ -19,8 +19,9 @@ def ms(text: str, zone: ZoneInfo, fold: int = 0) -> int:
 
 def test_the_same_instant_is_night_here_and_day_there() -> None:
     now_ms = ms("2026-06-01T23:30", BERLIN)
-    assert night(now_ms, BERLIN, *NIGHT) == (23 * 60 + 30, ms("2026-06-02T08:00", BERLIN))
-    assert night(now_ms, NEW_YORK, *NIGHT) == (17 * 60 + 30, 0)
+    tomorrow_ms = ms("2026-06-02T22:00", BERLIN)
+    assert night(now_ms, BERLIN, *NIGHT) == (23 * 60 + 30, ms("2026-06-02T08:00", BERLIN), tomorrow_ms)
+    assert night(now_ms, NEW_YORK, *NIGHT) == (17 * 60 + 30, 0, ms("2026-06-01T22:00", NEW_YORK))
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_the_same_instant_is_night_here_and_day_there() -> None:
 )
 def test_the_first_minute_is_quiet_and_the_last_is_not(local: str, minute: int, until: str | None) -> None:
     expected = (minute, ms(until, KOLKATA) if until else 0)
-    assert night(ms(local, KOLKATA), KOLKATA, *NIGHT) == expected
+    assert night(ms(local, KOLKATA), KOLKATA, *NIGHT)[:2] == expected
 
 
 def test_a_night_with_a_spring_change_is_an_hour_shorter() -> None:
@@ -61,6 +62,7 @@ def test_an_end_shown_twice_ends_the_second_hour_too() -> None:
 
 def test_no_quiet_hours_where_they_start_as_they_end() -> None:
     assert not any(is_quiet(minute, 480, 480) for minute in range(1_440))
+    assert night(ms("2026-06-01T08:00", BERLIN), BERLIN, 480, 480) == (480, 0, 0)
 
 
 zones = st.sampled_from(["Europe/London", "America/Sao_Paulo", "Asia/Tokyo", "Australia/Lord_Howe", "Asia/Kathmandu"])
@@ -69,10 +71,11 @@ zones = st.sampled_from(["Europe/London", "America/Sao_Paulo", "Asia/Tokyo", "Au
 @given(st.integers(946_684_800_000, 2_208_988_800_000), zones, st.integers(0, 1_439), st.integers(0, 1_439))
 def test_a_night_ends_within_a_day_and_outside_the_quiet_hours(now_ms: int, name: str, start: int, end: int) -> None:
     zone = ZoneInfo(name)
-    minute, until_ms = night(now_ms, zone, start, end)
+    minute, until_ms, next_ms = night(now_ms, zone, start, end)
     local = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(zone)
     assert minute == local.hour * 60 + local.minute
     assert (until_ms > 0) == is_quiet(minute, start, end)
+    assert next_ms == 0 if start == end else now_ms < next_ms <= now_ms + 49 * 3_600_000
     if until_ms:
         assert now_ms < until_ms <= now_ms + 25 * 3_600_000
         if start != (end - 1) % 1_440:
