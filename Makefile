@@ -18,6 +18,7 @@ setup: $(STAMP) ## .venv with the locked packages, and Kairos itself, editable
 $(STAMP): pyproject.toml requirements/all.txt requirements/uv.txt .ci/find-python
 	@test -x $(BIN)/python || "$$(bash .ci/find-python)" -m venv .venv || { \
 	  rm -rf .venv; echo "The venv module is missing: on Debian or Ubuntu, apt-get install python3-venv." >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/all.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
