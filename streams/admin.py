@@ -91,6 +91,8 @@ async def _visible(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str
 async def log_facts(kafka: Mapping[str, Any], topics: Mapping[str, TopicFacts]) -> list[LogFacts]:
     """Start and end of the log of every partition of `topics`, with the topic's identity."""
     partitions = [TopicPartition(name, p) for name, facts in topics.items() for p in range(facts.partitions)]
+    if not partitions:
+        return []
     async with reading(kafka) as consumer:
         starts, ends = await asyncio.gather(consumer.beginning_offsets(partitions), consumer.end_offsets(partitions))
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,18 +14,19 @@ from streams.app import Side
 CHUNK_RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 SCRIPT_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5)
 
-Counts = Mapping[str, int]
+
+class Words(NamedTuple):
+    """A counter by word: its help, the name of the label, and where the counts are."""
+
+    about: str
+    label: str
+    counts: Callable[[], Mapping[str, int]]
 
 
 class SideCollector(Collector):
-    """Everything countable of the given sides; `words` adds counters by word: metric name -> (help, label, counts)."""
+    """Everything countable of the given sides; `words` adds counters by word, by their metric name."""
 
-    def __init__(
-        self,
-        sides: Sequence[Side],
-        words: Mapping[str, tuple[str, str, Callable[[], Counts]]],
-        ready: Callable[[], bool],
-    ) -> None:
+    def __init__(self, sides: Sequence[Side], words: Mapping[str, Words], ready: Callable[[], bool]) -> None:
         self.sides, self.words, self.ready = sides, words, ready
 
     def collect(self) -> Iterator[Metric]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -18,6 +18,9 @@ from aiokafka.errors import (
     UnsupportedVersionError,
 )
 
+from schemas import dead_letters
+from schemas.faults import Reason
+from streams.pipeline import Rejected
 from streams.topic_plan import LARGEST_DEAD_LETTER_BYTES
 
 logger = logging.getLogger(__name__)
@@ -28,12 +31,12 @@ CLOSE_WITHIN_S = 3.0
 HOPELESS = (InvalidTopicError, MessageSizeTooLargeError, TopicAuthorizationFailedError, UnsupportedVersionError)
 
 
-class Message(NamedTuple):
+class Outgoing(NamedTuple):
     """One record to send; `partition` None leaves the choice to the key."""
 
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
     partition: int | None = None
 
@@ -58,7 +61,7 @@ class Outbox:
         self.trouble: str | None = None
         self.sent = 0
 
-    async def send(self, messages: Sequence[Message]) -> None:
+    async def send(self, messages: Sequence[Outgoing]) -> None:
         """Return when every message is kept by all in-sync replicas; raises SinkError.
 
         While Kafka is away this waits. A message whose acknowledgement was lost may be sent twice.
@@ -84,7 +87,7 @@ class Outbox:
             for task in late:
                 task.cancel()
 
-    async def _attempt(self, messages: Sequence[Message]) -> list[tuple[Message, BaseException]]:
+    async def _attempt(self, messages: Sequence[Outgoing]) -> list[tuple[Outgoing, BaseException]]:
         """Send once; what failed, and why. Raises SinkError."""
         try:
             producer = await self._open()
@@ -99,7 +102,7 @@ class Outbox:
         return failed
 
     @staticmethod
-    async def _enqueue(producer: AIOKafkaProducer, message: Message) -> Any:
+    async def _enqueue(producer: AIOKafkaProducer, message: Outgoing) -> Any:
         return await producer.send(
             message.topic,
             key=message.key,
@@ -141,3 +144,31 @@ class Outbox:
         if self.trouble is None:
             logger.warning("Kafka does not take %d records yet, trying again until it does: %r", left, error)
         self.trouble = f"Kafka does not take records: {type(error).__name__}: {error}"
+
+
+class DeadLetterSink:
+    """Buries rejected records in the dead letters topic, keyed as they came."""
+
+    def __init__(self, outbox: Outbox, topic: str, now_ms: Callable[[], int]) -> None:
+        self.outbox, self.topic, self.now_ms = outbox, topic, now_ms
+
+    async def send(self, letters: Sequence[Rejected]) -> None:
+        """Return when all are kept; raises SinkError."""
+        now_ms = self.now_ms()
+        await self.outbox.send([self._message(letter, now_ms) for letter in letters])
+
+    def _message(self, rejected: Rejected, now_ms: int) -> Outgoing:
+        record = rejected.record
+        letter = dead_letters.bury(
+            topic=rejected.topic,
+            partition=rejected.partition,
+            offset=record.offset,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            reason=cast("Reason", rejected.reason),
+            detail=rejected.detail,
+            now_ms=now_ms,
+        )
+        key, value, headers = dead_letters.encode(letter)
+        return Outgoing(self.topic, key, value, headers)

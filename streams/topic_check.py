@@ -50,9 +50,8 @@ async def check(
 ) -> AsyncIterator[Trouble]:
     """Yield every trouble found, as it is found; `tables` names the table of each input topic."""
     known = await describe(admin, [topic.name for topic in planned])
-    for topic in planned:
-        if topic.name not in known:
-            yield Trouble(f"Topic {topic.name} does not exist.", CREATE)
+    if absent := [topic.name for topic in planned if topic.name not in known]:
+        yield Trouble(f"Not in Kafka: {', '.join(absent)}.", CREATE)
     for trouble in _counts(topics, known):
         yield trouble
     for trouble in await _cleanup(admin, [topic for topic in planned if topic.name in known]):
@@ -118,6 +117,8 @@ async def _tables(
 
 async def _partitioner(kafka: Mapping[str, Any], topics: Mapping[str, TopicFacts]) -> AsyncIterator[Trouble]:
     """Sample the newest records of every partition: one that its key does not hash to holds wrong records."""
+    if not topics:
+        return
     async with reading(kafka, auto_offset_reset="none") as consumer:
         for name, facts in topics.items():
             tally = await sample(consumer, name, facts.partitions)

@@ -170,12 +170,12 @@ class Watched:
         return now != best
 
 
-def end_process(cause: str, remedy: str) -> None:
+def end_process(cause: str, remedy: str, code: int = EXIT_STUCK) -> None:
     """Leave at once, without waiting for anything that may be what hangs."""
     logger.critical("Liveness: %s. %s", cause, remedy)
     for handler in logging.getLogger().handlers:
         handler.flush()
-    os._exit(EXIT_STUCK)
+    os._exit(code)
 
 
 class Probe(threading.Thread):

@@ -1,0 +1,63 @@
+"""The stream side's sub-commands: worker, topics, inspect."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+
+from streams.service import logs, settings
+
+
+def worker(argv: list[str]) -> int:
+    """`kairos worker`: read user events and item deltas, keep features in Redis."""
+    from streams.settings import StreamSettings
+    from streams.worker import work
+
+    parser = _parser("worker", "Read events from Kafka and keep features in Redis, until told to stop.", StreamSettings)
+    parser.add_argument("--only", choices=("users", "items"), help="run one side only (by default both in one process)")
+    arguments = parser.parse_args(argv)
+    read = settings.read(StreamSettings, os.environ)
+    logs.setup(read.shell.log, read.shell.log_level)
+    return asyncio.run(work(read, arguments.only))
+
+
+def topics(argv: list[str]) -> int:
+    """`kairos topics create|init|check`: set an installation up, or say all that is wrong with it."""
+    from streams.settings import Tools
+    from streams.setup import SetUp
+    from streams.topic_plan import Layout
+
+    parser = _parser("topics", "Create topics and write what their offsets mean, or check all of it.", Tools)
+    known = Layout()
+    parser.add_argument(
+        "do",
+        choices=("create", "init", "check"),
+        help="create: make what is missing, then init; "
+        "init: write ids, counts and base offsets to Redis once; check: print every trouble with its remedy",
+    )
+    parser.add_argument("--partitions", type=int, default=known.users, help="of topics keyed by user (%(default)s)")
+    parser.add_argument(
+        "--item-partitions", type=int, default=known.items, help="of topics keyed by item (%(default)s)"
+    )
+    parser.add_argument("--replication", type=int, default=known.replication, help="copies of each (%(default)s)")
+    parser.add_argument("--retention-days", type=int, default=known.retention_days, help="of user events (%(default)s)")
+    arguments = parser.parse_args(argv)
+    read = settings.read(Tools, os.environ)
+    logs.setup(read.shell.log, "error")
+    layout = Layout(arguments.partitions, arguments.item_partitions, arguments.replication, arguments.retention_days)
+    set_up = SetUp(read, layout)
+    return asyncio.run({"create": set_up.create, "init": set_up.init, "check": set_up.check}[arguments.do]())
+
+
+def _parser(name: str, about: str, cls: type) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"kairos {name}",
+        description=about,
+        epilog=settings.help_text(cls),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+worker_main = worker
+topics_main = topics

@@ -1,0 +1,92 @@
+"""`kairos topics`: what it does in order, and what it prints."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from aiokafka.errors import KafkaError
+from rich.console import Console
+from rich.markup import escape
+
+from streams.admin import administering, create_topics, describe, initialise
+from streams.service.kafka import client_options
+from streams.settings import Tools
+from streams.tables.errors import TableError
+from streams.topic_check import check
+from streams.topic_plan import Layout, plan
+from streams.wiring import Tables
+
+ANSWER_WITHIN_S = 60.0
+
+
+class SetUp:
+    """The three verbs; each returns 0, or 1 after it has said why."""
+
+    def __init__(self, tools: Tools, layout: Layout, console: Console | None = None) -> None:
+        self.tools, self.layout = tools, layout
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.kafka = client_options(tools.connections)
+        self.planned = plan(tools.connections.topics, layout)
+
+    async def create(self) -> int:
+        """Create the topics that are missing, then initialise."""
+
+        async def create(tables: Tables) -> int:
+            async with administering(self.kafka) as admin:
+                made, known = await create_topics(admin, self.planned, self.layout.replication)
+            for topic in self.planned:
+                verb = "created" if topic.name in made else "exists"
+                self.console.print(
+                    f"{verb:>8}  {topic.name}  {known[topic.name].partitions} partitions, {topic.cleanup}"
+                )
+            return await self._initialise(tables)
+
+        return await self._attempt(create)
+
+    async def init(self) -> int:
+        """Write ids, counts and base offsets of existing topics, unless they are written already."""
+        return await self._attempt(self._initialise)
+
+    async def check(self) -> int:
+        """Print every trouble with its remedy."""
+
+        async def look(tables: Tables) -> int:
+            troubles = 0
+            async with administering(self.kafka) as admin:
+                topics = self.tools.connections.topics
+                async for what, remedy in check(self.kafka, admin, topics, self.planned, tables.of_topics(topics)):
+                    troubles += 1
+                    self.console.print(f"[red]✗[/] {escape(what)}\n  [dim]→[/] {escape(remedy)}")
+            if not troubles:
+                self.console.print("[green]✓[/] topics, keys, stored offsets and Redis are as a worker needs them")
+            return 1 if troubles else 0
+
+        return await self._attempt(look)
+
+    async def _initialise(self, tables: Tables) -> int:
+        by_topic = tables.of_topics(self.tools.connections.topics)
+        async with administering(self.kafka) as admin:
+            known = await describe(admin, list(by_topic))
+        absent = sorted(by_topic.keys() - known.keys())
+        if absent:
+            self.console.print(f"[red]✗[/] {', '.join(absent)} not in Kafka\n  [dim]→[/] Run `kairos topics create`.")
+            return 1
+        await initialise(self.kafka, known, by_topic)
+        self.console.print(f"{'ready':>8}  offsets of {len(by_topic)} topics mean something in Redis from now on")
+        return 0
+
+    async def _attempt(self, do: Callable[[Tables], Awaitable[int]]) -> int:
+        tables = Tables(self.tools)
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                return await do(tables)
+        except TableError as refusal:
+            self.console.print(f"[red]✗[/] {escape(str(refusal))}")
+        except (KafkaError, OSError) as error:
+            where = self.tools.connections.kafka
+            reason = escape(str(error) or type(error).__name__)
+            self.console.print(f"[red]✗[/] Kafka at {where} does not answer: {reason}\n  [dim]→[/] Set KAIROS_KAFKA.")
+        finally:
+            await tables.close()
+        return 1
