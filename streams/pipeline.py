@@ -16,8 +16,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from schemas.deltas import DeltaSource
 from schemas.events import Run, decode_run
+from schemas.faults import Reason
 from schemas.topics import Topics
+from streams.deltas import DeltaMaker, DeltaRecord
 from streams.features.columns import Columns, Encoder
 from streams.features.rows import SchemaMismatchError
 from streams.poison import Positions, culprits
@@ -48,7 +51,7 @@ class Rejected(NamedTuple):
     topic: str
     partition: int
     record: Record
-    reason: str
+    reason: Reason
     detail: str
 
 
@@ -58,11 +61,18 @@ class DeadLetters(Protocol):
     async def send(self, letters: Sequence[Rejected]) -> None: ...
 
 
+class Deltas(Protocol):
+    """Where item deltas go, each to its own partition; returns when they are safely kept."""
+
+    async def send(self, records: Sequence[DeltaRecord]) -> None: ...
+
+
 @dataclass
 class PipelineStats:
     """What became of records since the start of the process: events applied or tried, rejects and results by word."""
 
     events: int = 0
+    delta_records: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
     results: Counter[str] = field(default_factory=Counter)
     on_chunk: Callable[[int], None] = field(default=lambda _records: None, repr=False)
@@ -78,7 +88,7 @@ class Limits:
 
 
 class Pipeline:
-    """Applies chunks of user events. `now_ms` is the shell's clock; `kinds` by full topic name."""
+    """Applies chunks of user events. `now_ms` is the shell's clock, `item_partitions` the count of the deltas topic."""
 
     def __init__(
         self,
@@ -86,16 +96,20 @@ class Pipeline:
         encoder: Encoder,
         topics: Topics,
         dead_letters: DeadLetters,
+        deltas: Deltas,
         *,
+        item_partitions: int,
         now_ms: Callable[[], int],
         limits: Limits | None = None,
     ) -> None:
         self.table = table
         self.encoder = encoder
         self.dead_letters = dead_letters
+        self.deltas = deltas
         self.now_ms = now_ms
         self.limits = limits or Limits()
         self.stats = PipelineStats()
+        self._maker = DeltaMaker(encoder.declaration, item_partitions)
         words = {
             topics.clicks: "clicks",
             topics.browses: "browses",
@@ -116,6 +130,7 @@ class Pipeline:
                 self.table.stats.skipped += len(chunk.records)
                 return Outcome.SKIPPED
             change = await self._read(chunk, fence)
+            await self._send_deltas(chunk, fence, change)
             return await self._apply(chunk, change, stale)
         except Stale:
             return Outcome.STALE
@@ -135,7 +150,8 @@ class Pipeline:
         self.stats.on_chunk(len(records))
         await self._bury(letters)
         offsets = np.fromiter([records[i].offset for i in run.index], np.int64, len(run.index))
-        return UserChange(offsets, [event.user_id for event in run.events], columns, now_ms)
+        users, items = ([getattr(event, name) for event in run.events] for name in ("user_id", "item_id"))
+        return UserChange(offsets, users, items, columns, now_ms)
 
     def _decode(self, chunk: Chunk, records: Sequence[Record], now_ms: int) -> Run:
         partitions = self.table.partitions(chunk.partition)
@@ -165,6 +181,21 @@ class Pipeline:
         except Exception:  # whatever it is, the caller looks for the event that causes it
             return False
         return True
+
+    async def _send_deltas(self, chunk: Chunk, fence: int, change: UserChange) -> None:
+        """Once a chunk, whatever the table meets afterwards: the item side counts a source offset once anyway."""
+        source = DeltaSource(
+            topic=chunk.topic,
+            partition=chunk.partition,
+            incarnation=self.table.topic_id(chunk.topic, chunk.partition),
+            first=max(chunk.first, fence + 1),
+            last=chunk.last,
+            schema=self.encoder.declaration.schema,
+        )
+        records = self._maker.make(source, change.offsets, change.columns, change.items)
+        if records:
+            await self.deltas.send(records)
+            self.stats.delta_records += len(records)
 
     async def _apply(self, chunk: Chunk, change: UserChange, stale: Callable[[], bool]) -> Outcome:
         try:

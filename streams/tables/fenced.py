@@ -13,43 +13,69 @@ import itertools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Required, TypedDict, TypeVar
 
 from redis.exceptions import ResponseError
 
 from schemas.keys import Keys
+from streams.features.items import ItemLayout
+from streams.features.rows import Layout
 from streams.tables.errors import Evicting, NotInitialised, Rewind
 from streams.tables.part import Chunk, LogFacts, Outcome, Part, TableStats, refuse_lost_log
 from streams.tables.store import ItemWrite, Move, Store, UserWrite
 from streams.tables.weather import TROUBLE, Weather, never
 
 C = TypeVar("C")
-P = TypeVar("P", bound=Part)
+
+CACHE_BYTES = 256 * 1024 * 1024
 
 
-class FencedTable(ABC, Generic[P, C]):
+class TableOptions(TypedDict, total=False):
+    """What every table takes: see FencedTable."""
+
+    writer: Required[str]
+    weather: Weather | None
+    cache_bytes: int
+
+
+class FencedTable(ABC, Generic[C]):
     """Rows of many partitions behind their fences; a subclass says how a change C becomes a write.
 
-    `writer` is a random word of this process, `tag` names a partition's keys. `stats` and `weather` tell how it goes.
+    `writer` is a random word of this process, `tag` names a partition's keys; `cache_bytes` bounds the rows held and is
+    shared out among the partitions in use. `stats` and `weather` tell how it goes.
     """
 
     def __init__(
-        self, store: Store, tag: Callable[[int], bytes], *, writer: str, weather: Weather | None = None
+        self,
+        store: Store,
+        tag: Callable[[int], bytes],
+        layout: Layout | ItemLayout,
+        *,
+        writer: str,
+        weather: Weather | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.store = store
         self.tag = tag
         self.stats = TableStats()
         self.weather = weather or Weather()
+        self.cache_bytes = cache_bytes
+        self._row_layout = layout
         self._writer = writer
         self._count = itertools.count(1)
-        self._parts: dict[int, P] = {}
+        self._parts: dict[int, Part] = {}
 
     @abstractmethod
-    def _new_part(self) -> P: ...
+    def _above(self, part: Part, change: C, fence: int) -> C:
+        """What of a change was not applied before."""
 
     @abstractmethod
-    async def _fold(self, part: P, partition: int, change: C, fence: int) -> UserWrite | ItemWrite:
-        """Fold what `change` holds above `fence` into the part's rows, in place, and say what to write."""
+    async def _hold(self, part: Part, partition: int, change: C) -> None:
+        """See that the rows that a change touches are held."""
+
+    @abstractmethod
+    def _fold_held(self, part: Part, change: C) -> UserWrite | ItemWrite:
+        """Fold a change into rows that are held, in place, and say what to write."""
 
     def _applied(self, change: C) -> None:
         """Called once for every change that was applied."""
@@ -106,6 +132,16 @@ class FencedTable(ABC, Generic[P, C]):
         refuse_lost_log(facts, needed)
         return needed
 
+    async def folds(self, partition: int, change: C) -> bool:
+        """Whether a change can be folded into the stored rows at all; tried on copies."""
+        scratch = Part(self._row_layout)
+        await self.weather.ride("reading rows", lambda: self._hold(scratch, partition, change))
+        try:
+            self._fold_held(scratch, change)
+        except Exception:  # whatever a fold can raise on what it should have taken
+            return False
+        return True
+
     async def check_server(self) -> None:
         """Raises Evicting when a server that keeps the table may delete rows by itself."""
         policies = await self.weather.ride("reading the memory policy", self.store.eviction_policies)
@@ -131,19 +167,19 @@ class FencedTable(ABC, Generic[P, C]):
             await self._read(part, facts.partition)
         part.refuse_other_topic(facts)
 
-    def _part(self, partition: int) -> P:
+    def _part(self, partition: int) -> Part:
         part = self._parts.get(partition)
         if part is None:
-            part = self._parts[partition] = self._new_part()
+            part = self._parts[partition] = Part(self._row_layout)
         return part
 
-    def _fence(self, part: P, topic: str, partition: int) -> int:
+    def _fence(self, part: Part, topic: str, partition: int) -> int:
         fence = part.fence(topic)
         if fence is None:
             raise NotInitialised(topic, partition, Keys.meta(self.tag(partition)))
         return fence
 
-    def _standing(self, part: P, chunk: Chunk) -> int:
+    def _standing(self, part: Part, chunk: Chunk) -> int:
         fence = self._fence(part, chunk.topic, chunk.partition)
         if chunk.last > fence and chunk.prev > fence:
             self.stats.rewinds += 1
@@ -151,15 +187,18 @@ class FencedTable(ABC, Generic[P, C]):
             raise Rewind(chunk.topic, chunk.partition, fence + 1, why)
         return fence
 
-    async def _read(self, part: P, partition: int, stale: Callable[[], bool] = never) -> None:
+    def _cache_share_bytes(self) -> int:
+        return self.cache_bytes // max(1, len(self._parts))
+
+    async def _read(self, part: Part, partition: int, stale: Callable[[], bool] = never) -> None:
         await self.weather.ride("reading a fence", lambda: self._load(part, partition), stale)
 
-    async def _load(self, part: P, partition: int) -> None:
+    async def _load(self, part: Part, partition: int) -> None:
         """Read a fence; only under the partition's lock, else rows of one version would meet the token of another."""
         part.take_over(await self.store.meta(self.tag(partition)))
         self.stats.loads += 1
 
-    async def _guarded(self, part: P, attempt: _Attempt[C]) -> Outcome | None:
+    async def _guarded(self, part: Part, attempt: _Attempt[C]) -> Outcome | None:
         """One try, None when somebody else moved the fence; it folds in place, so after a failure no row is trusted."""
         try:
             return await self._try(part, attempt)
@@ -167,14 +206,16 @@ class FencedTable(ABC, Generic[P, C]):
             part.forget()
             raise
 
-    async def _try(self, part: P, attempt: _Attempt[C]) -> Outcome | None:
+    async def _try(self, part: Part, attempt: _Attempt[C]) -> Outcome | None:
         chunk = attempt.chunk
         if not part.loaded:
             await self._load(part, chunk.partition)
         fence = self._standing(part, chunk)
         if chunk.last <= fence:
             return self._settled(attempt)
-        write = await self._fold(part, chunk.partition, attempt.change, fence)
+        attempt.fresh = self._above(part, attempt.change, fence)
+        await self._hold(part, chunk.partition, attempt.fresh)
+        write = self._fold_held(part, attempt.fresh)
         ver = f"{self._writer}.{next(self._count)}".encode()
         move = Move(chunk.topic, part.ver, part.applied.get(chunk.topic), ver, chunk.last)
         if not await self._commit(move, write, attempt):
@@ -217,15 +258,16 @@ class FencedTable(ABC, Generic[P, C]):
         self.stats.chunks += 1
         self.stats.skipped += known
         self.stats.applied += len(attempt.chunk.records) - known
-        self._applied(attempt.change)
+        self._applied(attempt.fresh)
 
 
 class _Attempt(Generic[C]):
     """A chunk on its way through the tries of one `apply`."""
 
-    __slots__ = ("change", "chunk", "unknown")
+    __slots__ = ("change", "chunk", "fresh", "unknown")
 
     def __init__(self, chunk: Chunk, change: C) -> None:
         self.chunk = chunk
         self.change = change
+        self.fresh = change
         self.unknown = False

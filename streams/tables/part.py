@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from streams.features.items import ItemLayout
+from streams.features.rows import Layout
 from streams.tables.errors import LostRange, Repartitioned, TopicReplaced, Truncated
+from streams.tables.row_cache import RowCache
 
 
 class Chunk(Protocol):
@@ -18,6 +21,8 @@ class Chunk(Protocol):
     def topic(self) -> str: ...
     @property
     def partition(self) -> int: ...
+    @property
+    def first(self) -> int: ...
     @property
     def last(self) -> int: ...
     @property
@@ -73,9 +78,10 @@ class TableStats:
 
 
 class Part:
-    """The fence of one partition as last read or moved here; a subclass adds the rows held with it."""
+    """The fence of one partition as last read or moved here, and the rows held with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout | ItemLayout) -> None:
+        self.cache = RowCache(layout)
         self.lock = asyncio.Lock()
         self.loaded = False
         self.ver = b""
@@ -88,6 +94,7 @@ class Part:
     def forget(self) -> None:
         """Trust nothing that is held any more; the next use reads it again."""
         self.loaded = False
+        self.cache.clear()
 
     def fence(self, topic: str) -> int | None:
         """Last applied offset of a topic, its base - 1 before the first, None when it was never initialised."""

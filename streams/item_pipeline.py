@@ -1,0 +1,118 @@
+"""The story of one chunk of the item side: delta records into item rows, catalogue records into the catalogue.
+
+    check the fence -> unpack or decode -> dead letters, awaited -> rows, fold, one script
+
+Deltas were made by `streams.pipeline` of other partitions; each counts once, by the source offset that it carries.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from schemas.deltas import DeltaError, DeltaSource, unpack_deltas
+from schemas.faults import MAX_VALUE_BYTES
+from schemas.items import decode_items, encode_item
+from schemas.topics import Topics
+from streams.features.rows import SchemaMismatchError
+from streams.pipeline import DeadLetters, Record, Rejected
+from streams.poison import culprits
+from streams.tables.errors import Stale, TableError
+from streams.tables.items import DeltaRun, ItemChange, ItemTable
+from streams.tables.part import Chunk, Outcome
+from streams.tables.weather import never
+
+
+@dataclass
+class ItemPipelineStats:
+    """What became of records since the start of the process."""
+
+    catalogue: Counter[str] = field(default_factory=Counter)
+    rejects: Counter[str] = field(default_factory=Counter)
+    on_chunk: Callable[[int], None] = field(default=lambda _records: None, repr=False)
+
+
+class ItemPipeline:
+    """Applies chunks of the two topics partitioned by item."""
+
+    def __init__(
+        self, table: ItemTable, topics: Topics, dead_letters: DeadLetters, *, max_value_bytes: int = MAX_VALUE_BYTES
+    ) -> None:
+        self.table = table
+        self.topics = topics
+        self.dead_letters = dead_letters
+        self.max_value_bytes = max_value_bytes
+        self.stats = ItemPipelineStats()
+        self._declaration = table.layout.declaration
+
+    async def process(self, chunk: Chunk, stale: Callable[[], bool] = never) -> Outcome:
+        """Apply one chunk, as `Pipeline.process`; raises SchemaMismatchError on deltas of another declaration too."""
+        try:
+            fence = await self.table.check(chunk, stale)
+            if chunk.last <= fence:
+                self.table.stats.skipped += len(chunk.records)
+                return Outcome.SKIPPED
+            records: list[Record] = [r for r in chunk.records if r.offset > fence]
+            self.stats.on_chunk(len(records))
+            read = self._read_catalogue if chunk.topic == self.topics.items else self._read_deltas
+            return await self._apply(chunk, await read(chunk, records), stale)
+        except Stale:
+            return Outcome.STALE
+
+    async def _read_catalogue(self, chunk: Chunk, records: Sequence[Record]) -> ItemChange:
+        home = (chunk.partition, self.table.partitions(chunk.partition))
+        run = decode_items(records, max_value_bytes=self.max_value_bytes, home=home)
+        await self._bury(
+            [Rejected(chunk.topic, chunk.partition, records[r.index], r.reason, r.detail) for r in run.rejects]
+        )
+        entries = {name.encode(): encode_item(item) for name, item in run.latest.items() if item is not None}
+        removed = [name.encode() for name, item in run.latest.items() if item is None]
+        self.stats.catalogue.update(updated=len(entries), removed=len(removed))
+        return ItemChange(entries=entries, removed=removed)
+
+    async def _read_deltas(self, chunk: Chunk, records: Sequence[Record]) -> ItemChange:
+        runs, letters = [], []
+        for record in records:
+            try:
+                runs.append(self._unpack(record))
+            except DeltaError as error:
+                letters.append(Rejected(chunk.topic, chunk.partition, record, "shape", f"{error}."))
+        await self._bury(letters)
+        return ItemChange(deltas=runs)
+
+    def _unpack(self, record: Record) -> DeltaRun:
+        source = DeltaSource.of(record.headers)
+        if source.schema != self._declaration.schema:
+            text = (
+                f"a delta record has schema {source.schema}, this process reads schema {self._declaration.schema}: run "
+                "all workers with one features.toml, or rebuild into a new namespace by replaying the topics"
+            )
+            raise SchemaMismatchError(text)
+        deltas, item_ids = unpack_deltas(record.value)
+        return DeltaRun(record.offset, source, deltas, item_ids)
+
+    async def _apply(self, chunk: Chunk, change: ItemChange, stale: Callable[[], bool]) -> Outcome:
+        try:
+            return await self.table.apply(chunk, change, stale)
+        except (TableError, SchemaMismatchError, MemoryError):
+            raise
+        except Exception:
+            runs = change.deltas
+            poison = await culprits(
+                len(runs),
+                lambda group: self.table.folds(chunk.partition, ItemChange(deltas=[runs[i] for i in group.tolist()])),
+            )
+            if not poison:
+                raise
+            offsets = {runs[i].offset for i in poison}
+            detail = "The deltas cannot be folded although they were unpacked: report it as a fault of Kairos."
+            bad = [record for record in chunk.records if record.offset in offsets]
+            await self._bury([Rejected(chunk.topic, chunk.partition, record, "poison", detail) for record in bad])
+            kept = [run for run in runs if run.offset not in offsets]
+            return await self.table.apply(chunk, replace(change, deltas=kept), stale)
+
+    async def _bury(self, letters: Sequence[Rejected]) -> None:
+        if letters:
+            await self.dead_letters.send(letters)
+            self.stats.rejects.update(letter.reason for letter in letters)

@@ -1,0 +1,49 @@
+"""The rows of one partition that were in use lately, folded in place and read from the store when they are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
+
+from streams.features.items import ItemLayout
+from streams.features.rows import Layout, Rows, RowSlab, Slots
+
+ReadRows = Callable[[list[bytes]], Awaitable[list[bytes | None]]]
+
+
+class RowCache:
+    """Rows by key in one slab; `names[slot]` is the key as bytes."""
+
+    def __init__(self, layout: Layout | ItemLayout) -> None:
+        self.row_bytes = layout.row_bytes
+        self.names: list[bytes] = []
+        self._slab = RowSlab(cast("Layout", layout))  # a slab asks a layout for dtype, empty and unpack only
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def rows(self) -> Rows:
+        """All rows, by slot; another array after `hold`."""
+        return self._slab.rows
+
+    def clear(self) -> None:
+        """Forget every row."""
+        self._slab.clear()
+        self.names.clear()
+
+    def slots(self, keys: Sequence[str]) -> Slots:
+        """Slots of keys that are held."""
+        return self._slab.slots(keys)
+
+    async def hold(self, keys: Sequence[str], read: ReadRows, limit_bytes: int) -> int:
+        """Hold the rows of these keys; how many had to be read. Above the limit all others are forgotten first."""
+        missing = self._slab.missing(keys)
+        if missing and (len(self.names) + len(missing)) * self.row_bytes > limit_bytes:
+            self.clear()
+            missing = self._slab.missing(keys)
+        if missing:
+            names = [key.encode() for key in missing]
+            self._slab.add(missing, await read(names))
+            self.names += names
+        return len(missing)
