@@ -4,11 +4,12 @@ import heapq
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from model_server.queue import BACKFILL, Lease
 
 Reason = Literal["full", "tokens", "delay", "deadline", "drain"]
+P = TypeVar("P")
 REASONS: tuple[Reason, ...] = ("full", "tokens", "delay", "deadline", "drain")
 
 
@@ -30,14 +31,13 @@ class BatchLimits:
 
 
 @dataclass(slots=True, eq=False)
-class Waiting:
-    """A leased user on its way to the ranker: bytes of row and push log, length, and since when it waits."""
+class Waiting(Generic[P]):
+    """A leased user on its way to the ranker: its length, since when it waits, and what is known of the person."""
 
     lease: Lease
-    row: bytes | None
-    log: bytes | None
     tokens: int
     since_ms: int
+    person: P
 
     @property
     def urgency(self) -> tuple[bool, int]:
@@ -46,10 +46,10 @@ class Waiting:
 
 
 @dataclass(slots=True)
-class Batch:
+class Batch(Generic[P]):
     """Users that are scored together, and why they left now."""
 
-    users: list[Waiting]
+    users: list[Waiting[P]]
     reason: Reason
 
     @property
@@ -64,11 +64,11 @@ class Batch:
 
 
 @dataclass
-class Batcher:
+class Batcher(Generic[P]):
     """Users that wait, in one heap a length bucket; the caller bounds how many by leasing no more than fit."""
 
     limits: BatchLimits
-    _heaps: list[list[tuple[tuple[bool, int], int, Waiting]]] = field(init=False)
+    _heaps: list[list[tuple[tuple[bool, int], int, Waiting[P]]]] = field(init=False)
     _count: int = 0
     _size: int = 0
 
@@ -78,16 +78,24 @@ class Batcher:
     def __len__(self) -> int:
         return self._size
 
-    def __iter__(self) -> Iterator[Waiting]:
+    def __iter__(self) -> Iterator[Waiting[P]]:
         return (entry[2] for heap in self._heaps for entry in heap)
 
-    def add(self, user: Waiting) -> None:
+    def add(self, user: Waiting[P]) -> None:
         """Let a user wait in the bucket of its length."""
         self._count += 1
         self._size += 1
         heapq.heappush(self._heaps[bisect_left(self.limits.lengths, user.tokens)], (user.urgency, self._count, user))
 
-    def take(self, now_ms: int, *, drain: bool = False) -> Batch | None:
+    def clear(self) -> list[Waiting[P]]:
+        """Let everybody go unscored."""
+        gone = list(self)
+        for heap in self._heaps:
+            heap.clear()
+        self._size = 0
+        return gone
+
+    def take(self, now_ms: int, *, drain: bool = False) -> Batch[P] | None:
         """The next batch that is complete at `now_ms`, most urgent bucket first; None while all may still wait.
 
         `drain`: nobody waits for company any more.
@@ -117,9 +125,9 @@ class Batcher:
             return "delay"
         return None
 
-    def _fill(self, bucket: int) -> list[Waiting]:
+    def _fill(self, bucket: int) -> list[Waiting[P]]:
         """The most urgent users of a bucket within the limits, then neighbours of a similar length."""
-        batch: list[Waiting] = []
+        batch: list[Waiting[P]] = []
         longest = total = 0
         nearest = sorted(range(len(self._heaps)), key=lambda other: abs(other - bucket))
         for other in nearest:

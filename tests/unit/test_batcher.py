@@ -10,18 +10,20 @@ T = 1_800_000_000_000
 LIMITS = BatchLimits(users=4, tokens=400, delay_ms=5, late_ms=100, lengths=(50, 100, 200), padding=0.10)
 
 
-def waiting(name: str, tokens: int = 40, *, deadline_ms: int = T, priority: int = 1, since_ms: int = T) -> Waiting:
-    return Waiting(Lease(0, name.encode(), deadline_ms * 4 + priority, 0), None, None, tokens, since_ms)
+def waiting(
+    name: str, tokens: int = 40, *, deadline_ms: int = T, priority: int = 1, since_ms: int = T
+) -> Waiting[None]:
+    return Waiting(Lease(0, name.encode(), deadline_ms * 4 + priority, 0), tokens, since_ms, None)
 
 
-def batcher(*users: Waiting, limits: BatchLimits = LIMITS) -> Batcher:
-    made = Batcher(limits)
+def batcher(*users: Waiting[None], limits: BatchLimits = LIMITS) -> Batcher[None]:
+    made: Batcher[None] = Batcher(limits)
     for user in users:
         made.add(user)
     return made
 
 
-def names(batch: Batch | None) -> list[str]:
+def names(batch: Batch[None] | None) -> list[str]:
     return [] if batch is None else [user.lease.user.decode() for user in batch.users]
 
 
@@ -81,6 +83,12 @@ def test_draining_lets_nobody_wait() -> None:
     batch = batcher(waiting("a")).take(T, drain=True)
     assert batch is not None
     assert batch.reason == "drain"
+
+
+def test_those_let_go_are_told_and_gone() -> None:
+    waits = batcher(waiting("a"), waiting("b", 150))
+    assert sorted(user.lease.user for user in waits.clear()) == [b"a", b"b"]
+    assert (len(waits), waits.take(T, drain=True)) == (0, None)
 
 
 def test_nobody_waiting_is_no_batch() -> None:
