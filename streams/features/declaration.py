@@ -235,7 +235,7 @@ DEFAULT = Declaration(
 
 
 def load(path: Path) -> Declaration:
-    """Read a `features.toml` over the default: tables `kinds`, `windows`, `scene` add or replace entries by name.
+    """Read a `features.toml` over the default: tables `kinds`, `windows`, `scene` add or replace entries by name, `false` takes one out.
 
     Raises DeclarationError naming the entry that is wrong.
     """
@@ -254,11 +254,11 @@ def merge(base: Declaration, table: dict[str, Any]) -> Declaration:
     scene = {f.name: f for f in base.scene}
     plain = {k: v for k, v in table.items() if k not in ("kinds", "windows", "scene")}
     try:
-        for name, entry in table.get("kinds", {}).items():
+        for name, entry in _entries(table, "kinds", kinds):
             kinds[name] = dataclasses.replace(kinds.get(name, Kind(name, name, "clicks")), **entry)
-        for name, entry in table.get("windows", {}).items():
+        for name, entry in _entries(table, "windows", windows):
             windows[name] = Window(name, length_ms(entry))
-        for name, entry in table.get("scene", {}).items():
+        for name, entry in _entries(table, "scene", scene):
             values = tuple(entry.pop("values")) if "values" in entry else None
             field = dataclasses.replace(scene.get(name, SceneField(name)), **entry)
             scene[name] = field if values is None else dataclasses.replace(field, values=values)
@@ -269,3 +269,11 @@ def merge(base: Declaration, table: dict[str, Any]) -> Declaration:
         message = f"features: {error}; see docs/features.md for the fields that exist"
         raise DeclarationError(message) from error
     return made
+
+
+def _entries(table: dict[str, Any], section: str, known: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The entries of one section; those that are `false` are taken out of `known` instead."""
+    entries = table.get(section, {})
+    for name in [name for name, entry in entries.items() if entry is False]:
+        known.pop(name, None)
+    return [(name, entry) for name, entry in entries.items() if entry is not False]

@@ -40,6 +40,21 @@ def test_a_new_kind_and_a_new_window_reach_rows_and_topics(tmp_path: Path) -> No
     assert shop.schema != DEFAULT.schema
 
 
+def test_false_takes_an_entry_out(tmp_path: Path) -> None:
+    text = """
+    [kinds]
+    browse = false
+    [windows]
+    "30d" = false
+    [scene]
+    page = false
+    """
+    shop = load(write(tmp_path, text))
+    assert "browse" not in shop.code_of_wire
+    assert [w.name for w in shop.windows] == ["5min", "1h", "24h", "7d"]
+    assert "page" not in shop.scene_names
+
+
 def test_the_schema_number_changes_only_with_meaning(tmp_path: Path) -> None:
     assert load(write(tmp_path, "delays_ms = [1, 2, 3, 4]")).schema == DEFAULT.schema
     assert load(write(tmp_path, "session_gap_ms = 1000")).schema == DEFAULT.schema, "sessions are derived at read"
