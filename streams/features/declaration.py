@@ -235,8 +235,9 @@ DEFAULT = Declaration(
 
 
 def load(path: Path) -> Declaration:
-    """Read a `features.toml` over the default: tables `kinds`, `windows`, `scene` add or replace entries by name, `false` takes one out.
+    """Read a `features.toml` over the default: its tables add or replace entries by name.
 
+    An entry of `kinds`, `windows` or `scene` that is `false` takes one out.
     Raises DeclarationError naming the entry that is wrong.
     """
     try:
