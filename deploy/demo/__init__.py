@@ -1,0 +1,1 @@
+"""`kairos demo`: from nothing to push candidates on real Kafka and Redis, checked event by event."""
