@@ -12,14 +12,15 @@ from streams.service import logs, settings
 def worker(argv: list[str]) -> int:
     """`kairos worker`: read user events and item deltas, keep features in Redis."""
     from streams.settings import StreamSettings
+    from streams.wiring import SIDES
     from streams.worker import work
 
     parser = _parser("worker", "Read events from Kafka and keep features in Redis, until told to stop.", StreamSettings)
-    parser.add_argument("--only", choices=("users", "items"), help="run one side only (by default both in one process)")
+    parser.add_argument("--only", choices=SIDES, help="run one side only (by default both in one process)")
     arguments = parser.parse_args(argv)
     read = settings.read(StreamSettings, os.environ)
     logs.setup(read.shell.log, read.shell.log_level)
-    return asyncio.run(work(read, arguments.only))
+    return asyncio.run(work(read, (arguments.only,) if arguments.only else SIDES))
 
 
 def topics(argv: list[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -19,7 +19,7 @@ from aiokafka.errors import (
 )
 
 from schemas import dead_letters
-from schemas.faults import Reason
+from streams.deltas import DeltaRecord
 from streams.pipeline import Rejected
 from streams.topic_plan import LARGEST_DEAD_LETTER_BYTES
 
@@ -166,9 +166,22 @@ class DeadLetterSink:
             key=record.key,
             value=record.value,
             headers=record.headers,
-            reason=cast("Reason", rejected.reason),
+            reason=rejected.reason,
             detail=rejected.detail,
             now_ms=now_ms,
         )
         key, value, headers = dead_letters.encode(letter)
         return Outgoing(self.topic, key, value, headers)
+
+
+class DeltaSink:
+    """Sends delta records to the deltas topic, each to its own partition."""
+
+    def __init__(self, outbox: Outbox, topic: str) -> None:
+        self.outbox, self.topic = outbox, topic
+
+    async def send(self, records: Sequence[DeltaRecord]) -> None:
+        """Return when all are kept; raises SinkError."""
+        await self.outbox.send(
+            [Outgoing(self.topic, None, record.value, record.headers, record.partition) for record in records]
+        )

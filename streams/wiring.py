@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass, field
-
-from prometheus_client import CollectorRegistry
+from collections.abc import Mapping
 
 from schemas.topics import Topics
 from streams import metrics
@@ -14,16 +12,20 @@ from streams.app import Side
 from streams.features.calendar import Calendar
 from streams.features.columns import Encoder
 from streams.features.declaration import DEFAULT, Declaration, load
+from streams.features.items import ItemLayout
 from streams.features.rows import Layout
+from streams.item_pipeline import ItemPipeline
 from streams.pipeline import Limits, Pipeline
 from streams.service.kafka import client_options
 from streams.service.redis import Client, connect
 from streams.settings import StreamSettings, Tools
-from streams.sinks import DeadLetterSink, Outbox
+from streams.sinks import DeadLetterSink, DeltaSink, Outbox
+from streams.tables.items import ItemTable
 from streams.tables.redis_store import RedisStore
 from streams.tables.users import UserTable
 
 USERS, ITEMS = "users", "items"
+SIDES = (USERS, ITEMS)
 
 
 def now_ms() -> int:
@@ -32,67 +34,92 @@ def now_ms() -> int:
 
 
 class Tables:
-    """The tables of an installation in its Redis, and the client they share."""
+    """The tables of an installation in its Redis, and the client they share. `cache_bytes` is for rows of users."""
 
     def __init__(self, tools: Tools, *, cache_bytes: int = 1 << 20) -> None:
         self.declaration: Declaration = load(tools.features) if tools.features else DEFAULT
         self.client: Client = connect(tools.connections)
         store, keys, writer = RedisStore(self.client), tools.connections.keys, secrets.token_hex(6)
-        self.layout = Layout(self.declaration)
-        self.users = UserTable(store, keys, self.layout, writer=writer, cache_bytes=cache_bytes)
+        self.users = UserTable(store, keys, Layout(self.declaration), writer=writer, cache_bytes=cache_bytes)
+        self.items = ItemTable(store, keys, ItemLayout(self.declaration), writer=writer, cache_bytes=cache_bytes)
 
-    def of_topics(self, topics: Topics) -> dict[str, UserTable]:
+    def of_topics(self, topics: Topics) -> dict[str, UserTable | ItemTable]:
         """The table that each input topic is folded into."""
-        return dict.fromkeys(topics.user_inputs, self.users)
+        return {**dict.fromkeys(topics.user_inputs, self.users), **dict.fromkeys(topics.item_inputs, self.items)}
 
     async def close(self) -> None:
         """Close the connections."""
         await self.client.aclose()
 
 
-@dataclass
-class Parts:
-    """What a worker is made of."""
+class Wiring:
+    """The parts of one worker; nothing is connected yet. Make it inside the event loop.
 
-    settings: StreamSettings
-    tables: Tables
-    outbox: Outbox
-    registry: CollectorRegistry
-    sides: list[Side] = field(default_factory=list)
-    words: dict[str, metrics.Words] = field(default_factory=dict)
+    `wanted` names the sides to run: users, items or both in one process.
+    """
 
+    def __init__(self, settings: StreamSettings, wanted: tuple[str, ...]) -> None:
+        self.settings, self.wanted = settings, wanted
+        self.topics = settings.connections.topics
+        self.tables = Tables(settings.tools, cache_bytes=settings.cache_mib << 20)
+        self.outbox = Outbox(client_options(settings.connections))
+        self.registry = metrics.registry()
+        self.words: dict[str, metrics.Words] = {}
+        self._letters = DeadLetterSink(self.outbox, self.topics.dead_letters, now_ms)
+        self._chunks = metrics.chunk_histogram(self.registry)
+        self._scripts = metrics.script_histogram(self.registry)
 
-def build(settings: StreamSettings, only: str | None) -> Parts:
-    """All parts of a worker, nothing connected yet; `only` names the one side wanted. Call it inside the event loop."""
-    tables = Tables(settings.tools, cache_bytes=settings.cache_mib << 20)
-    parts = Parts(settings, tables, Outbox(client_options(settings.connections)), metrics.registry())
-    records, scripts = metrics.chunk_histogram(parts.registry), metrics.script_histogram(parts.registry)
-    if only in (None, USERS):
-        side, pipeline = _users(parts)
-        pipeline.stats.on_chunk = records.labels(USERS).observe
-        tables.users.stats.on_script = scripts.labels(USERS).observe
-        parts.sides.append(side)
-    return parts
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The topics read here."""
+        users = self.topics.user_inputs if USERS in self.wanted else ()
+        return (*users, *self.topics.item_inputs) if ITEMS in self.wanted else users
 
+    def sides(self, partitions: Mapping[str, int]) -> list[Side]:
+        """The sides wanted; `partitions` are the counts of all topics read or written, as Kafka has them."""
+        sides = []
+        if USERS in self.wanted:
+            sides.append(self._users(partitions[self.topics.deltas]))
+        if ITEMS in self.wanted:
+            sides.append(self._items())
+        return sides
 
-def _users(parts: Parts) -> tuple[Side, Pipeline]:
-    settings, topics, table = parts.settings, parts.settings.connections.topics, parts.tables.users
-    encoder = Encoder(parts.tables.declaration, Calendar(settings.tools.zone))
-    limits = Limits(settings.max_skew_s * 1000, settings.horizon_days * 86_400_000, settings.max_value_bytes)
-    letters = DeadLetterSink(parts.outbox, topics.dead_letters, now_ms)
-    pipeline = Pipeline(table, encoder, topics, letters, now_ms=now_ms, limits=limits)
-    parts.words |= {
-        "kairos_dead_letters": metrics.Words("Records buried, by reason.", "reason", lambda: pipeline.stats.rejects),
-        "kairos_results": metrics.Words("Records left out or converted.", "result", lambda: pipeline.stats.results),
-        "kairos_late": metrics.Words("Late events, by outcome.", "outcome", lambda: table.late),
-    }
-    side = Side(
-        USERS,
-        topics.user_inputs,
-        table,
-        pipeline,
-        settings,
-        fetch_wait_ms=settings.fetch_wait_ms,
-        fetch_min_bytes=settings.fetch_min_bytes,
-    )
-    return side, pipeline
+    def _users(self, item_partitions: int) -> Side:
+        settings, table = self.settings, self.tables.users
+        pipeline = Pipeline(
+            table,
+            Encoder(self.tables.declaration, Calendar(settings.tools.zone)),
+            self.topics,
+            self._letters,
+            DeltaSink(self.outbox, self.topics.deltas),
+            item_partitions=item_partitions,
+            now_ms=now_ms,
+            limits=Limits(settings.max_skew_s * 1000, settings.horizon_days * 86_400_000, settings.max_value_bytes),
+        )
+        pipeline.stats.on_chunk = self._chunks.labels(USERS).observe
+        table.stats.on_script = self._scripts.labels(USERS).observe
+        self.words |= {
+            "kairos_dead_letters": metrics.Words(
+                "Records buried, by reason.", "reason", lambda: pipeline.stats.rejects
+            ),
+            "kairos_results": metrics.Words("Records left out or converted.", "result", lambda: pipeline.stats.results),
+            "kairos_late": metrics.Words("Late events, by outcome.", "outcome", lambda: table.late),
+        }
+        waits = {"fetch_wait_ms": settings.fetch_wait_ms, "fetch_min_bytes": settings.fetch_min_bytes}
+        return Side(USERS, self.topics.user_inputs, table, pipeline, settings, **waits)
+
+    def _items(self) -> Side:
+        settings, table = self.settings, self.tables.items
+        pipeline = ItemPipeline(table, self.topics, self._letters, max_value_bytes=settings.max_value_bytes)
+        pipeline.stats.on_chunk = self._chunks.labels(ITEMS).observe
+        table.stats.on_script = self._scripts.labels(ITEMS).observe
+        stats = pipeline.stats
+        self.words |= {
+            "kairos_item_dead_letters": metrics.Words(
+                "Item records buried, by reason.", "reason", lambda: stats.rejects
+            ),
+            "kairos_catalogue_records": metrics.Words("Catalogue records.", "result", lambda: stats.catalogue),
+            "kairos_deltas": metrics.Words("Item deltas by outcome.", "outcome", lambda: table.deltas),
+        }
+        waits = {"fetch_wait_ms": settings.item_fetch_wait_ms, "fetch_min_bytes": settings.item_fetch_min_bytes}
+        return Side(ITEMS, self.topics.item_inputs, table, pipeline, settings, **waits)

@@ -16,44 +16,40 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiokafka.errors import KafkaError
 
-from streams.admin import administering, describe
+from streams.app import Side
 from streams.chunks.chunking import LogCut, SeekOverdue, TopicGone
 from streams.chunks.liveness import EXIT_STUCK, Probe, end_process
+from streams.features.rows import SchemaMismatchError
 from streams.metrics import SideCollector
+from streams.needs import Needs
 from streams.service import http
-from streams.service.kafka import client_options
 from streams.service.waiting import Waiting
 from streams.settings import StreamSettings
 from streams.sinks import SinkError
-from streams.tables.errors import Broken, NotInitialised, Refused
-from streams.wiring import Parts, build
+from streams.tables.errors import Broken, Refused
+from streams.wiring import Wiring
 
 EXIT_FAULT, EXIT_AGAIN, EXIT_REFUSED = 1, 75, 78
-KAFKA_ANSWERS_WITHIN_S = 10.0
-INITIALISED_WITHIN_S = 15.0
 
 logger = logging.getLogger(__name__)
-
-
-class TopicsMissingError(Exception):
-    """Topics that the worker reads are not there yet."""
 
 
 class Worker:
     """One process's worker; `run` is its life, `missing` what keeps it from being ready."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
+    def __init__(self, wiring: Wiring) -> None:
+        self.wiring = wiring
+        self.sides: list[Side] = []
         self.waiting = Waiting()
         self.code = EXIT_STUCK  # until a better reason to leave is known
         self._probe: Probe | None = None
 
     async def run(self, stop: asyncio.Event) -> int:
         """Live until `stop` is set or something ends this life; the exit code."""
-        parts = self.parts
-        parts.registry.register(SideCollector(parts.sides, parts.words, lambda: not self.missing()))
-        address = parts.settings.shell.http
-        async with await http.serve(address, live=dict, ready=self.missing, registry=parts.registry) as server:
+        wiring = self.wiring
+        wiring.registry.register(SideCollector(self.sides, wiring.words, lambda: not self.missing()))
+        address = wiring.settings.shell.http
+        async with await http.serve(address, live=dict, ready=self.missing, registry=wiring.registry) as server:
             logger.info("Probes and metrics on http://%s/ready", server.address)
             life = asyncio.create_task(self._live())
             stopping = asyncio.create_task(stop.wait())
@@ -66,95 +62,46 @@ class Worker:
     def missing(self) -> Mapping[str, str]:
         """What keeps this worker from being ready, each with a sentence; empty when it reads and applies."""
         missing = dict(self.waiting.missing)
-        if self.parts.outbox.trouble:
-            missing["kafka"] = self.parts.outbox.trouble
+        if self.wiring.outbox.trouble:
+            missing["kafka"] = self.wiring.outbox.trouble
+        if not missing and not self.sides:
+            missing["worker"] = "It is starting."
         if not missing:
-            for side in self.parts.sides:
+            for side in self.sides:
                 missing |= side.missing()
         return missing
 
     async def _live(self) -> None:
         """Wait for what is needed, start every side, watch; raises what ends this life."""
-        await self._wait_for_kafka()
-        await self._wait_for_redis()
-        await self._wait_for_topics()
-        for side in self.parts.sides:
+        partitions = await Needs(self.wiring, self.waiting).arrive()
+        self.sides += self.wiring.sides(partitions)
+        for side in self.sides:
             await side.app.start()
-        watched = [side.watched(self.parts.settings) for side in self.parts.sides]
+        watched = [side.watched(self.wiring.settings) for side in self.sides]
         self._probe = Probe(watched, end=self._end_process)
         self._probe.start()
         _calm_the_collector()
-        await _first([*[side.audit.run for side in self.parts.sides], *[_crash(side.app) for side in self.parts.sides]])
+        await _first([*[side.audit.run for side in self.sides], *[_crash(side.app) for side in self.sides]])
 
     def _end_process(self, cause: str, remedy: str) -> None:
         end_process(cause, remedy, self.code)
-
-    async def _wait_for_kafka(self) -> None:
-        connections = self.parts.settings.connections
-
-        async def attempt() -> None:
-            async with asyncio.timeout(KAFKA_ANSWERS_WITHIN_S), administering(client_options(connections)):
-                pass
-
-        name = f"Kafka at {connections.kafka} (KAIROS_KAFKA)"
-        await self.waiting.until(name, attempt, (KafkaError, OSError, TimeoutError))
-
-    async def _wait_for_redis(self) -> None:
-        """The table rides out trouble by itself; its words are shown meanwhile."""
-        for side in self.parts.sides:
-            asked = asyncio.create_task(side.table.check_server())
-            try:
-                while not (await asyncio.wait({asked}, timeout=0.2))[0]:
-                    if side.table.weather.trouble:
-                        self.waiting.on("Redis (KAIROS_REDIS)", side.table.weather.trouble)
-            finally:
-                asked.cancel()
-            await asked
-            self.waiting.over("Redis (KAIROS_REDIS)")
-
-    async def _wait_for_topics(self) -> None:
-        options = client_options(self.parts.settings.connections)
-        names = [topic for side in self.parts.sides for topic in side.topics]
-        waited = False
-
-        async def attempt() -> None:
-            nonlocal waited
-            async with administering(options) as admin:
-                absent = sorted(set(names) - (await describe(admin, names)).keys())
-            if absent:
-                waited = True
-                message = f"{', '.join(absent)} not in Kafka yet: run `kairos topics create`"
-                raise TopicsMissingError(message)
-
-        await self.waiting.until("topics", attempt, (TopicsMissingError, KafkaError, OSError, TimeoutError))
-        if waited:
-            await self._wait_for_meta(names)
-
-    async def _wait_for_meta(self, names: list[str]) -> None:
-        """Topics that came up just now are initialised a moment later; after that a worker refuses what is not."""
-
-        async def attempt() -> None:
-            for side in self.parts.sides:
-                for topic in side.topics:
-                    await side.table.reload_fence(topic, 0)
-
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(INITIALISED_WITHIN_S):
-                await self.waiting.until(f"the offsets of {names[0]} ...", attempt, (NotInitialised,), 1.0)
-        self.waiting.missing.clear()
 
     async def _end(self, life: asyncio.Task[None]) -> None:
         """Stop everything; the liveness probe ends the process if that hangs."""
         life.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await life
-        for side in self.parts.sides:
+        for side in self.sides:
             if side.app._started.is_set():
                 await side.app.stop()
         if self._probe is not None:
             self._probe.stop()
-        await self.parts.outbox.stop()
-        await self.parts.tables.close()
+        await self.wiring.outbox.stop()
+        # A write that its actor was cancelled out of runs to its end; only then may the connections go.
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        if rest:
+            await asyncio.wait(rest, timeout=1.0)
+        await self.wiring.tables.close()
 
 
 def _code(life: asyncio.Task[None]) -> int:
@@ -163,7 +110,7 @@ def _code(life: asyncio.Task[None]) -> int:
     if error is None:
         logger.info("Told to stop: leaving the group.")
         return 0
-    if isinstance(error, Refused | Broken | LogCut | TopicGone | SinkError):
+    if isinstance(error, Refused | Broken | LogCut | TopicGone | SinkError | SchemaMismatchError):
         logger.critical("%s", error)
         return EXIT_REFUSED
     if isinstance(error, SeekOverdue | KafkaError | OSError):
@@ -202,7 +149,7 @@ def _calm_the_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-async def work(settings: StreamSettings, only: str | None) -> int:
+async def work(settings: StreamSettings, wanted: tuple[str, ...]) -> int:
     """Run one worker in this process until SIGTERM or SIGINT; the exit code. A second signal leaves at once."""
     stop = asyncio.Event()
 
@@ -214,4 +161,4 @@ async def work(settings: StreamSettings, only: str | None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
-    return await Worker(build(settings, only)).run(stop)
+    return await Worker(Wiring(settings, wanted)).run(stop)
