@@ -8,7 +8,7 @@ STAMP := .venv/kairos-setup.stamp
 SOURCES := schemas streams model_server deploy tests
 DOCKERFILES := deploy/stream.Dockerfile deploy/model.Dockerfile
 export UV_HTTP_TIMEOUT ?= 300
-export PYTHONHASHSEED ?= 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
