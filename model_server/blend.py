@@ -1,0 +1,69 @@
+"""The wide rank blend: a weighted sum of places in the retrieval lists, the floor under every ranker; numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+DEFAULT_WEIGHTS: Mapping[str, float] = {
+    "own recent": 1.0,
+    "own count": 1.0,
+    "co-visited": 0.8,
+    "like sessions": 0.8,
+    "1h": 1.0,
+    "24h": 0.8,
+    "7d": 0.4,
+    "30d": 0.2,
+    "hour of day": 0.2,
+    "scene": 0.3,
+    "own categories": 0.4,
+    "explored": 0.05,
+}
+"""What a place in each list is worth before anything was learned."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Weights of the lists, f32[L]."""
+
+    weights: F32
+
+    def score(self, near: F32) -> F32:
+        """Scores [B, C] of nearness [B, C, L]."""
+        score: F32 = near @ self.weights
+        return score
+
+
+def default_blend(lists: Sequence[str]) -> Blend:
+    """The blend before any training; a list the defaults do not know weighs a little."""
+    return Blend(np.array([DEFAULT_WEIGHTS.get(name, 0.2) for name in lists], np.float32))
+
+
+def fit_blend(near: F32, real: Bools, label: Bools, start: Blend, steps: int = 300, rate: float = 0.05) -> Blend:
+    """Weights >= 0 that make the taken candidates likeliest (listwise softmax), by Adam over all N lists at once.
+
+    near f32[N, C, L], real and label bool[N, C]; lists without a taken candidate say nothing. Weights that fit nothing stay.
+    """
+    told = label.any(1)
+    near, real = near[told], real[told]
+    target = label[told] / label[told].sum(1, keepdims=True)
+    if len(near) == 0:
+        return start
+    weights = 3.0 * start.weights.astype(np.float64)
+    first, second = np.zeros_like(weights), np.zeros_like(weights)
+    for step in range(1, steps + 1):
+        score = np.where(real, near @ weights.astype(np.float32), -np.inf)
+        share = np.exp(score - score.max(1, keepdims=True))
+        share /= share.sum(1, keepdims=True)
+        gradient = np.einsum("ncl,nc->l", near, (share - target).astype(np.float32), optimize=True) / len(near)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        weights -= rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        np.maximum(weights, 0, out=weights)
+    return Blend(weights.astype(np.float32))

@@ -1,0 +1,57 @@
+"""The names of the counters, generated from the declaration: adding a window or a scene field adds its counters."""
+
+from collections.abc import Sequence
+
+from streams.features.declaration import DEFAULT, Declaration
+
+OWN = (
+    "own_n", "own_d1", "own_d7", "own_d30", "own_closeness", "own_share", "own_since", "own_strong", "own_session", "own_gap_ratio",
+)  # fmt: skip
+CATEGORY = ("category_n", "category_d30", "category_share", "category_closeness")
+TOGETHER = ("together_sum", "together_max", "together_last", "next_sum", "next_max", "next_last", "sessions_like")
+PRICE = ("price", "price_distance")
+REQUEST = (
+    "user_events", "user_closeness", "user_history", "user_repeat", "user_strong", "user_session", "hour_sin", "hour_cos", "weekend",
+)  # fmt: skip
+
+
+def item_names(declaration: Declaration) -> tuple[str, ...]:
+    """Counters of an item alone, before any user asks."""
+    windows = [w.name for w in declaration.windows]
+    return (
+        *(f"item_{name}" for name in windows),
+        "item_all",
+        *(f"trend_{short}_{long}" for short, long in zip(windows, windows[1:], strict=False)),
+        "item_age",
+        "item_closeness",
+        *(f"strong_{name}" for name in windows[-2:]),
+        "strong_rate",
+        "item_repeat",
+    )
+
+
+def scene_names(declaration: Declaration) -> tuple[str, ...]:
+    """Counters of an item under the scene of the request: events under the same code, and their share of all."""
+    fields = declaration.profile_names
+    return (*(f"scene_{name}" for name in fields), *(f"scene_share_{name}" for name in fields))
+
+
+def counter_names(declaration: Declaration, lists: Sequence[str]) -> tuple[str, ...]:
+    """Every counter of a candidate, in the order of the last axis of the counters."""
+    return (
+        *item_names(declaration),
+        *scene_names(declaration),
+        *OWN,
+        *CATEGORY,
+        *TOGETHER,
+        *PRICE,
+        *(f"list_{name}".replace(" ", "_") for name in lists),
+        *REQUEST,
+    )
+
+
+def default_names() -> tuple[str, ...]:
+    """The counters of the default declaration and the default lists."""
+    from model_server.retrieval.retriever import Retriever
+
+    return counter_names(DEFAULT, Retriever(DEFAULT).names)

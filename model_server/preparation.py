@@ -1,0 +1,169 @@
+"""From users' rows to a batch a ranker can score: find candidates, count, look up trained ids. The same live and in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_server.counters.batch import Batch, PastTokens
+from model_server.counters.counters import Counters
+from model_server.retrieval.neighbours import Mapped, Neighbours
+from model_server.retrieval.pairs import I32, I64
+from model_server.retrieval.retriever import Found, Quotas, Retriever
+from model_server.retrieval.shared import Shared
+from streams.features.columns import item_code
+
+if TYPE_CHECKING:
+    from model_server.scoring import ItemState
+    from streams.features.declaration import Declaration
+    from streams.features.items import ItemView
+    from streams.features.view import UserView
+
+U8 = NDArray[np.uint8]
+U64 = NDArray[np.uint64]
+Look = Callable[[I32], tuple["ItemView", I64]]
+"""Item views as of each user's moment: (views, row of each candidate i64[B, C]) for candidates i32[B, C]."""
+
+CATEGORY_BUCKETS = 255
+AGES = 32
+
+
+def category_buckets(names: Sequence[str]) -> I32:
+    """A number 1..255 for each category's name, the same in every process."""
+    return np.array([1 + item_code(name) % CATEGORY_BUCKETS for name in names], np.int32)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the model knows of the M items at hand: word i32[M] (trained id, 0 none), category bucket i32[M] (0 none)."""
+
+    revision: tuple[int, int]
+    word: I32
+    category: I32
+    neighbours: Mapped
+
+
+class Preparation:
+    """Prepares batches under one declaration, one set of trained ids `words` u64[V] (sorted) and of neighbours."""
+
+    def __init__(
+        self,
+        declaration: Declaration,
+        words: U64,
+        neighbours: Neighbours,
+        quotas: Quotas | None = None,
+        history: int = 50,
+    ) -> None:
+        self.declaration = declaration
+        self.retriever = Retriever(declaration, quotas)
+        self.counters = Counters(declaration, self.retriever.names)
+        self.words = words
+        self.neighbours = neighbours
+        self.history = history
+        self._known: Known | None = None
+        self._hour = declaration.scene_names.index("hour")
+
+    def renew(self, neighbours: Neighbours) -> None:
+        """Serve other neighbours from now on."""
+        self.neighbours = neighbours
+        self._known = None
+
+    def known(self, items: ItemState) -> Known:
+        """Trained ids and neighbours of the items at hand, kept until the catalogue changes."""
+        revision = (items.catalogue_revision, len(items.codes))
+        if self._known is None or self._known.revision != revision:
+            mapped = Mapped.of(self.neighbours, items.find(self.neighbours.codes), len(items.codes))
+            buckets = np.append(category_buckets(items.categories), np.int32(0))
+            self._known = Known(revision, self._word(items.codes), buckets[items.category], mapped)
+        return self._known
+
+    def _word(self, codes: U64) -> I32:
+        if len(self.words) == 0:
+            return np.zeros(len(codes), np.int32)
+        at = np.minimum(np.searchsorted(self.words, codes), len(self.words) - 1)
+        return np.where(self.words[at] == codes, at + 1, 0).astype(np.int32)
+
+    def find(
+        self,
+        view: UserView,
+        scene: U8,
+        now_ms: I64,
+        items: ItemState,
+        shared: Sequence[Shared],
+        explored: I32 | None = None,
+    ) -> Found:
+        """Candidates of B users; `shared`: popularity lists of each user's moment, length B."""
+        return self.retriever.find(view, scene, now_ms, items, shared, self.known(items).neighbours, explored)
+
+    def batch(self, view: UserView, scene: U8, items: ItemState, found: Found, look: Look) -> Batch:
+        """Counters and codes of what `find` found, with item views from `look`."""
+        known = self.known(items)
+        item = found.candidates.item
+        views, at = look(item)
+        repeat = np.zeros(len(views.idle_ms), np.float32)
+        repeat[at[item >= 0]] = known.neighbours.repeat[item[item >= 0]]
+        return Batch(
+            item=item,
+            word=_of_item(known.word, item),
+            category=_of_item(known.category, item),
+            counters=self.counters(view, scene, found, views, at, repeat, items.category, items.price),
+            near=found.candidates.near,
+            past=self._past(found, known, scene),
+            windows=np.log1p(view.windows).astype(np.float32).transpose(0, 2, 1).copy(),
+            scene=scene,
+        )
+
+    def _past(self, found: Found, known: Known, scene: U8) -> PastTokens:
+        past = found.own.past
+        cut = slice(0, self.history)
+        item, age_s = past.item[:, cut], past.age_s[:, cut]
+        hours = scene[:, self._hour].astype(np.int64)[:, None]
+        hour = np.where(hours > 0, 1 + (hours - 1 - (age_s // 3600).astype(np.int64)) % 24, 0)
+        return PastTokens(
+            item=item,
+            word=_of_item(known.word, item),
+            category=_of_item(known.category, item),
+            kind=past.kind[:, cut],
+            age=np.minimum(np.log2(1 + age_s), AGES - 1).astype(np.uint8),
+            hour=hour.astype(np.uint8),
+            valid=past.valid[:, cut],
+        )
+
+
+def _of_item(table: I32, item: I32) -> I32:
+    """`table` at the items, 0 for none."""
+    found: I32 = np.where(item >= 0, np.append(table, np.int32(0))[item], 0).astype(np.int32)
+    return found
+
+
+def look_now(items: ItemState, now_ms: int) -> Look:
+    """Views of the store as it is, each item computed once for all users."""
+
+    def look(item: I32) -> tuple[ItemView, I64]:
+        distinct, at = np.unique(item, return_inverse=True)
+        return items.view(now_ms, np.maximum(distinct, 0)), at.reshape(item.shape).astype(np.int64)
+
+    return look
+
+
+class Freshness:
+    """Keeps the shared lists of the moment, rebuilt when counters moved and `refresh_ms` have passed."""
+
+    def __init__(self, declaration: Declaration, refresh_ms: int) -> None:
+        self._declaration = declaration
+        self._refresh_ms = refresh_ms
+        self._shared: Shared | None = None
+        self._revision: tuple[int, int] = (-1, -1)
+
+    def at(self, items: ItemState, now_ms: int) -> Shared:
+        """Lists of `items` at `now_ms`, at most `refresh_ms` old."""
+        shared = self._shared
+        changed = self._revision[1] != items.catalogue_revision
+        if shared is None or changed or not 0 <= now_ms - shared.now_ms < self._refresh_ms:
+            shared = self._shared = Shared(self._declaration, items, now_ms)
+            self._revision = (items.revision, items.catalogue_revision)
+        return shared

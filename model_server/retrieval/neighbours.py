@@ -1,0 +1,158 @@
+"""Items that go together: co-visited and following items of each item, and sessions like the user's own (V-SkNN)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from model_server.retrieval.pairs import F32, I32, I64, Pairs, summed
+
+U64 = NDArray[np.uint64]
+
+RECENT = 10
+"""How many of the user's newest distinct items ask for neighbours."""
+NEAREST_SESSIONS = 100
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Neighbours of M trained items, in their own numbering 0..M-1; arrays only, so that a bundle can hold them.
+
+    codes u64[M]; together, together_weight [M, T] co-visited items, nearest first (-1 none); next, next_weight [M, T] items that
+    follow; sessions of items: visit_start i64[M + 1], visit i32 (sessions of each item); basket_start i64[S + 1],
+    basket i32 (items of each session); repeat f32[M] share of an item's events that are a repeat by the same user.
+    """
+
+    codes: U64
+    together: I32
+    together_weight: F32
+    next: I32
+    next_weight: F32
+    visit_start: I64
+    visit: I32
+    basket_start: I64
+    basket: I32
+    repeat: F32
+
+    @classmethod
+    def none(cls) -> Neighbours:
+        """What is known before any training."""
+        nothing, weights = np.empty((0, 1), np.int32), np.empty((0, 1), np.float32)
+        return cls(
+            codes=np.empty(0, np.uint64),
+            together=nothing,
+            together_weight=weights,
+            next=nothing,
+            next_weight=weights,
+            visit_start=np.zeros(1, np.int64),
+            visit=np.empty(0, np.int32),
+            basket_start=np.zeros(1, np.int64),
+            basket=np.empty(0, np.int32),
+            repeat=np.empty(0, np.float32),
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every array by name, as a bundle stores them."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Neighbours in the numbering of the M items at hand; items the training never saw have none."""
+
+    neighbours: Neighbours
+    trained_of: I32
+    item_of: I32
+    items: int
+    _visits: csr_array = field(repr=False)
+    _baskets: csr_array = field(repr=False)
+
+    @classmethod
+    def of(cls, neighbours: Neighbours, item_of: I32, items: int) -> Mapped:
+        """`item_of` i32[trained]: index of each trained item among the `items` at hand, -1 for one that is gone."""
+        trained_of = np.full(items, -1, np.int32)
+        known = item_of >= 0
+        trained_of[item_of[known]] = np.flatnonzero(known)
+        trained, sessions = len(neighbours.codes), len(neighbours.basket_start) - 1
+        visits = _matrix(neighbours.visit, neighbours.visit_start, (trained, sessions))
+        baskets = _matrix(neighbours.basket, neighbours.basket_start, (sessions, trained))
+        return cls(neighbours, trained_of, item_of, items, visits, baskets)
+
+    @property
+    def repeat(self) -> F32:
+        """Repeat share of each item at hand, 0 where untrained."""
+        share = np.append(self.neighbours.repeat, np.float32(0))
+        found: F32 = share[self.trained_of]
+        return found
+
+    def covisited(self, recent: I32) -> tuple[Pairs, Pairs]:
+        """(together, next) of the newest distinct items [B, >= 1]: values sum, max, last, and `near` that ranks them."""
+        trained = self._trained(recent[:, :RECENT])
+        known = self.neighbours
+        return (
+            self._gather(trained, known.together, known.together_weight),
+            self._gather(trained, known.next, known.next_weight),
+        )
+
+    def _trained(self, recent: I32) -> I32:
+        return np.append(self.trained_of, np.int32(-1))[recent]
+
+    def _gather(self, trained: I32, neighbour: I32, weight: F32) -> Pairs:
+        if len(neighbour) == 0:
+            empty = {name: np.empty(0, np.float32) for name in ("sum", "max", "last", "near")}
+            return Pairs(np.empty(0, np.int64), max(self.items, 1), empty)
+        found = np.where(trained[:, :, None] >= 0, neighbour[trained], -1)
+        found = np.where(found >= 0, np.append(self.item_of, np.int32(-1))[found], -1)
+        user, place, column = np.nonzero(found >= 0)
+        w = weight[trained[user, place], column]
+        key = user * max(self.items, 1) + found[user, place, column]
+        pairs = summed(
+            key,
+            max(self.items, 1),
+            {
+                "sum": w,
+                "last": np.where(place == 0, w, np.float32(0)),
+                "near": w / (np.float32(1) + place.astype(np.float32)),
+            },
+        )
+        greatest = np.zeros(len(pairs.key), np.float32)
+        np.maximum.at(greatest, np.searchsorted(pairs.key, key), w)
+        return Pairs(pairs.key, pairs.width, {**pairs.values, "max": greatest})
+
+    def like_sessions(self, recent: I32) -> Pairs:
+        """V-SkNN: items of the sessions most like the newest distinct items, value `score`."""
+        trained = self._trained(recent[:, :RECENT])
+        width = max(self.items, 1)
+        if self._visits.nnz == 0:
+            return Pairs(np.empty(0, np.int64), width, {"score": np.empty(0, np.float32)})
+        user, place = np.nonzero(trained >= 0)
+        weight = (1.0 - place / RECENT).astype(np.float32)
+        shape = (len(recent), len(self.neighbours.codes))
+        asked = csr_array((weight, (user, trained[user, place])), shape=shape)
+        nearest = _nearest(csr_array(asked @ self._visits), NEAREST_SESSIONS)
+        scored = csr_array(nearest @ self._baskets)
+        row = np.repeat(np.arange(scored.shape[0]), np.diff(scored.indptr))
+        item = self.item_of[scored.indices]
+        known = item >= 0
+        key = row[known] * width + item[known]
+        order = np.argsort(key, kind="stable")
+        return Pairs(key[order], width, {"score": scored.data[known][order].astype(np.float32)})
+
+
+def _matrix(column: I32, start: I64, shape: tuple[int, int]) -> csr_array:
+    return csr_array((np.ones(len(column), np.float32), column, start), shape=shape)
+
+
+def _nearest(alike: csr_array, count: int) -> csr_array:
+    """The `count` most alike sessions of each user, the newer (larger) session first at equal likeness."""
+    width = np.diff(alike.indptr)
+    if len(width) == 0 or int(width.max(initial=0)) <= count:
+        return alike
+    user = np.repeat(np.arange(alike.shape[0]), width)
+    order = np.lexsort((-alike.indices, -alike.data, user))
+    place = np.arange(len(order)) - alike.indptr[user]
+    kept = order[place < count]
+    return csr_array((alike.data[kept], (user[kept], alike.indices[kept])), shape=alike.shape)

@@ -1,0 +1,178 @@
+"""From users to candidates: the lists of each user, merged. Read this file first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_server.retrieval.merge import Candidates, Turns, merge
+from model_server.retrieval.neighbours import Mapped
+from model_server.retrieval.own import Own, read_own, read_past
+from model_server.retrieval.pairs import F32, I32, I64, Pairs
+from model_server.retrieval.shared import Shared
+
+if TYPE_CHECKING:
+    from model_server.scoring import ItemState
+    from streams.features.declaration import Declaration
+    from streams.features.view import UserView
+
+OWN_RECENT, OWN_COUNT, COVISITED, SESSIONS = "own recent", "own count", "co-visited", "like sessions"
+HOUR_OF_DAY, SCENE, CATEGORY, EXPLORED = "hour of day", "scene", "own categories", "explored"
+TOP_CATEGORIES = 3
+
+
+@dataclass(frozen=True)
+class Quotas:
+    """How many items each list may offer, and how many candidates a user gets in all."""
+
+    candidates: int = 200
+    own_recent: int = 40
+    own_count: int = 50
+    covisited: int = 50
+    sessions: int = 40
+    hour_of_day: int = 15
+    scene: int = 20
+    category: int = 30
+    shorter: tuple[int, ...] = (15, 30, 25)
+    explored: int = 10
+
+    def of_windows(self, declaration: Declaration) -> dict[str, int]:
+        """Width of the list of each rolling window: the shortest has none, the longest fills what the others leave."""
+        names = [window.name for window in declaration.windows]
+        widths = dict.fromkeys(names[1:-1], 20)
+        widths.update(zip(names[1:-1], self.shorter, strict=False))
+        return widths
+
+
+class Found(NamedTuple):
+    """Candidates, and what finding them brought to light; the counters read it."""
+
+    candidates: Candidates
+    own: Own
+    together: Pairs
+    following: Pairs
+    alike: Pairs
+
+
+class Retriever:
+    """Finds candidates under one declaration; `names` are the lists, in the order of `Candidates.near`."""
+
+    def __init__(self, declaration: Declaration, quotas: Quotas | None = None) -> None:
+        self.declaration = declaration
+        self.quotas = q = quotas or Quotas()
+        self._windows = q.of_windows(declaration)
+        self._fill = declaration.windows[-1].name
+        widths = {
+            OWN_RECENT: q.own_recent,
+            OWN_COUNT: q.own_count,
+            COVISITED: q.covisited,
+            SESSIONS: q.sessions,
+            **self._windows,
+            HOUR_OF_DAY: q.hour_of_day,
+            SCENE: q.scene,
+            CATEGORY: q.category,
+            EXPLORED: q.explored,
+        }
+        self.names = (*widths, self._fill)
+        self._turns = Turns(list(widths.values()), q.candidates)
+        self._scene_fields = [(declaration.scene_names.index(f.name), f.name) for f in declaration.scene if f.profile]
+        self._hour = declaration.scene_names.index("hour")
+
+    def find(
+        self,
+        view: UserView,
+        scene: NDArray[np.uint8],
+        now_ms: I64,
+        items: ItemState,
+        shared: Sequence[Shared],
+        neighbours: Mapped,
+        explored: I32 | None = None,
+    ) -> Found:
+        """Candidates of B users at now_ms i64[B]; `shared`: the popularity lists of each user's moment, length B.
+
+        `explored` i32[B, E]: items to try on purpose, None for none.
+        """
+        q = self.quotas
+        past = read_past(view, now_ms, items.find(view.item), items.category)
+        own = read_own(self.declaration, past, len(items.ids), len(items.categories), q.own_recent)
+        together, following = neighbours.covisited(own.recent)
+        alike = neighbours.like_sessions(own.recent)
+        users = len(now_ms)
+        lists = [
+            own.recent,
+            own.items.top(users, own.items.values["d30"], q.own_count),
+            together.top(users, together.values["near"], q.covisited),
+            alike.top(users, alike.values["score"], q.sessions),
+            *self._shared_lists(shared, scene, self._favourites(own, users)),
+            _width(explored, users, q.explored),
+            self._stacked([s.window(self._fill) for s in shared], q.candidates),
+        ]
+        offered = np.append(items.listed & items.in_stock, False)
+        lists = [np.where(offered[part], part, -1).astype(np.int32) for part in lists]
+        return Found(merge(lists, self._turns, q.candidates), own, together, following, alike)
+
+    def _favourites(self, own: Own, users: int) -> I32:
+        return own.categories.top(users, own.categories.values["d30"], TOP_CATEGORIES)
+
+    def _shared_lists(self, shared: Sequence[Shared], scene: NDArray[np.uint8], favourites: I32) -> list[I32]:
+        q = self.quotas
+        hours = scene[:, self._hour].tolist()
+        return [
+            *(self._stacked([s.window(name) for s in shared], width) for name, width in self._windows.items()),
+            self._stacked([s.field("hour", code) for s, code in zip(shared, hours, strict=True)], q.hour_of_day),
+            self._scene_list(shared, scene),
+            _interleaved_categories(shared, favourites, q.category),
+        ]
+
+    def _scene_list(self, shared: Sequence[Shared], scene: NDArray[np.uint8]) -> I32:
+        """The lists of every known field of the scene, taken in turn."""
+        width = self.quotas.scene
+        parts = [
+            self._stacked(
+                [s.field(name, code) for s, code in zip(shared, scene[:, column].tolist(), strict=True)], width
+            )
+            for column, name in self._scene_fields
+        ]
+        if not parts:
+            return np.full((len(scene), width), -1, np.int32)
+        return _distinct(np.stack(parts, axis=2).reshape(len(scene), -1))[:, :width]
+
+    @staticmethod
+    def _stacked(lists: Sequence[I32], width: int) -> I32:
+        """Lists of any length as one block [B, width]; equal lists are cut once."""
+        block = np.full((len(lists), width), -1, np.int32)
+        for user, part in enumerate(lists):
+            block[user, : len(part)] = part[:width]
+        return block
+
+
+def _distinct(block: I32) -> I32:
+    """Every row with its repeats taken out and its -1 moved to the end."""
+    order = np.argsort(block, axis=1, kind="stable")
+    ordered = np.take_along_axis(block, order, 1)
+    repeated = np.zeros(block.shape, np.bool_)
+    np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
+    gone = repeated | (block < 0)
+    kept: I32 = np.take_along_axis(np.where(gone, -1, block), np.argsort(gone, axis=1, kind="stable"), 1)
+    return kept
+
+
+def _interleaved_categories(shared: Sequence[Shared], favourites: I32, width: int) -> I32:
+    each = width // favourites.shape[1]
+    block = np.full((len(favourites), favourites.shape[1], each), -1, np.int32)
+    for user, moment in enumerate(shared):
+        table = moment.by_category(each)
+        if len(table):
+            block[user] = np.where(favourites[user][:, None] >= 0, table[favourites[user]], -1)
+    return block.transpose(0, 2, 1).reshape(len(favourites), -1)
+
+
+def _width(block: I32 | None, users: int, width: int) -> I32:
+    whole = np.full((users, width), -1, np.int32)
+    if block is not None:
+        whole[:, : block.shape[1]] = block[:, :width]
+    return whole

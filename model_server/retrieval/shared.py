@@ -1,0 +1,97 @@
+"""Lists that are the same for everybody at one moment: popular now, at this hour, in this scene, in this category."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model_server.retrieval.pairs import F32, I32
+
+if TYPE_CHECKING:
+    from model_server.scoring import ItemState
+    from streams.features.declaration import Declaration
+
+LONGEST = 200
+"""Length every list is computed to; readers cut it shorter."""
+
+
+class Shared:
+    """Popularity lists of one moment, each computed when first asked for and kept.
+
+    Build a new one when the items' counters moved; the arrays it reads are its own.
+    """
+
+    def __init__(self, declaration: Declaration, items: ItemState, now_ms: int) -> None:
+        view = items.view(now_ms)
+        self.now_ms = now_ms
+        self.windows = view.windows.sum(1)
+        self.totals = view.totals.sum(1).astype(np.int64)
+        self._profiles = view.profiles
+        self._names = [window.name for window in declaration.windows]
+        self._offered = np.asarray(items.listed & items.in_stock)
+        self._category = np.array(items.category)
+        self._categories = len(items.categories)
+        self._lists: dict[tuple[str, int], I32] = {}
+        self._tie = self.totals / (1.0 + float(self.totals.max(initial=0)))
+
+    @property
+    def size(self) -> int:
+        """Number of items these lists know of."""
+        return len(self.totals)
+
+    def window(self, name: str) -> I32:
+        """Items by events in a rolling window, most first."""
+        return self._kept("window " + name, 0, lambda: self.windows[:, self._names.index(name)])
+
+    def field(self, name: str, code: int) -> I32:
+        """Items by recent events under one code of a scene field; hours look one hour to both sides."""
+        return self._kept(name, code, lambda: self._profile(name, code))
+
+    def by_category(self, count: int) -> I32:
+        """The `count` most popular items of each category over the longest window but one: i32[categories, count]."""
+        key = ("category", count)
+        if key not in self._lists:
+            self._lists[key] = self._top_of_categories(count)
+        return self._lists[key]
+
+    def offered(self) -> I32:
+        """Every item that may be proposed and was ever seen."""
+        return self._kept("offered", 0, lambda: self.totals, length=len(self.totals))
+
+    def _kept(self, name: str, code: int, score: object, length: int = LONGEST) -> I32:
+        key = (name, code)
+        found = self._lists.get(key)
+        if found is None:
+            assert callable(score)
+            found = self._lists[key] = self._top(np.asarray(score(), np.float64), length)
+        return found
+
+    def _profile(self, name: str, code: int) -> F32:
+        if code == 0 or name not in self._profiles:
+            return np.zeros(self.size, np.float32)
+        profile = self._profiles[name]
+        if name != "hour":
+            return profile[:, code]
+        around = [1 + (code - 1 + step) % 24 for step in (-1, 0, 1)]
+        return profile[:, around].sum(1)
+
+    def _top(self, score: np.ndarray, count: int) -> I32:
+        able = np.flatnonzero((score > 0) & self._offered)
+        ranked = -(score[able] + self._tie[able])
+        if len(able) > count:
+            nearest = np.argpartition(ranked, count - 1)[:count]
+            able, ranked = able[nearest], ranked[nearest]
+        return able[np.lexsort((able, ranked))].astype(np.int32)
+
+    def _top_of_categories(self, count: int) -> I32:
+        best = np.full((self._categories, count), -1, np.int32)
+        score = self.windows[:, -2 if self.windows.shape[1] > 1 else -1] + self._tie
+        able = np.flatnonzero((self._category >= 0) & self._offered & (self.totals > 0))
+        if len(able):
+            order = able[np.lexsort((able, -score[able], self._category[able]))]
+            category = self._category[order]
+            place = np.arange(len(order)) - np.searchsorted(category, category)
+            kept = place < count
+            best[category[kept], place[kept]] = order[kept]
+        return best

@@ -1,0 +1,126 @@
+"""A whole log as columns: every event in time order, users and items numbered in the order of their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.events import decode_run
+from streams.features.calendar import Calendar
+from streams.features.columns import Columns, Encoder, item_code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streams.features.declaration import Declaration
+
+RUN = 4_000
+
+
+class RawEvent(NamedTuple):
+    """What training needs of a record: its key, its value, and the stream it came by (clicks, browses, orders, feedback)."""
+
+    stream: str
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """E events in time order; user i64[E] and item i32[E] number `user_ids` and `item_ids`.
+
+    codes u64[M] of the items; category i32[M] (-1 unknown) numbers `categories`; price f32[M] (NaN unknown); titles length M.
+    """
+
+    columns: Columns
+    user: NDArray[np.int64]
+    item: NDArray[np.int32]
+    user_ids: Sequence[str]
+    item_ids: Sequence[str]
+    codes: NDArray[np.uint64]
+    category: NDArray[np.int32]
+    categories: Sequence[str]
+    price: NDArray[np.float32]
+    titles: Sequence[str]
+    rejected: int
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+
+def record(
+    events: Iterable[RawEvent],
+    catalogue: Mapping[str, Mapping[str, Any]],
+    declaration: Declaration,
+    zone: str,
+    tick: Callable[[int], object] = lambda _: None,
+) -> Recorded:
+    """Decode and encode `events` (any order) as the stream worker would; `catalogue`: item id -> wire item."""
+    encoder = Encoder(declaration, Calendar(zone))
+    kinds = frozenset(kind.wire for kind in declaration.kinds)
+    parts: list[Columns] = []
+    users: list[str] = []
+    items: list[str] = []
+    rejected = 0
+    source = iter(events)
+    while records := list(islice(source, RUN)):
+        run = decode_run(records, kinds=kinds, now_ms=2**62, max_skew_ms=0, horizon_ms=2**62)
+        rejected += len(run.rejects)
+        parts.append(encoder.encode(run))
+        users.extend(event.user_id for event in run.events)
+        items.extend(event.item_id for event in run.events)
+        tick(len(records))
+    columns = (
+        Columns(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else encoder.encode(_NO_RUN)
+    )
+    order = np.argsort(columns.ts_ms, kind="stable")
+    user_ids, user = _numbered(users)
+    item_ids, item = _numbered(items)
+    categories, category = _categories(item_ids, catalogue)
+    return Recorded(
+        columns=columns.take(order),
+        user=user[order],
+        item=item[order].astype(np.int32),
+        user_ids=user_ids,
+        item_ids=item_ids,
+        codes=np.array([item_code(name) for name in item_ids], np.uint64),
+        category=category,
+        categories=categories,
+        price=np.array([_price(catalogue.get(name, {})) for name in item_ids], np.float32),
+        titles=[str(catalogue.get(name, {}).get("title") or "") for name in item_ids],
+        rejected=rejected,
+    )
+
+
+class _NoRun:
+    events: Sequence[Any] = ()
+    scenes: Sequence[Any] = ()
+    scene_index: Sequence[int] = ()
+
+
+_NO_RUN = _NoRun()
+
+
+def _numbered(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    distinct = sorted(set(names))
+    number = {name: i for i, name in enumerate(distinct)}
+    return distinct, np.fromiter((number[name] for name in names), np.int64, len(names))
+
+
+def _categories(
+    item_ids: Sequence[str], catalogue: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[str], NDArray[np.int32]]:
+    of_item = [str(catalogue.get(name, {}).get("category") or "") for name in item_ids]
+    names = sorted(set(of_item) - {""})
+    number = {name: i for i, name in enumerate(names)}
+    return names, np.array([number.get(name, -1) for name in of_item], np.int32)
+
+
+def _price(item: Mapping[str, Any]) -> float:
+    price = item.get("price")
+    return float(price) if isinstance(price, int | float) else float("nan")
