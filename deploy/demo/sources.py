@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Iterable, Sequence
 from random import Random
@@ -111,10 +112,7 @@ class LogSource:
         }
 
     def past(self) -> Sequence[LogEvent]:
-        if not self._past:
-            return []
-        weeks = (self._now_ms - self._past[-1].ts_ms) // WEEK_MS
-        return [at(event, event.ts_ms + weeks * WEEK_MS) for event in self._past]
+        return moved(dataclasses.replace(self._log, events=self._past), self._now_ms).events
 
     def catalogue(self) -> Iterable[tuple[bytes, bytes]]:
         return self._log.topic_items()
@@ -141,6 +139,12 @@ class LogSource:
 
     def title(self, item_id: str) -> str:
         return str(self._log.items.get(item_id, {}).get("title") or f"item {item_id}")
+
+
+def moved(log: Log, now_ms: int) -> Log:
+    """The log moved by as many whole weeks as it can be without leaving the past."""
+    shift_ms = (now_ms - log.events[-1].ts_ms) // WEEK_MS * WEEK_MS if log.events else 0
+    return dataclasses.replace(log, events=[at(event, event.ts_ms + shift_ms) for event in log.events])
 
 
 def at(event: LogEvent, ts_ms: int) -> LogEvent:

@@ -89,6 +89,11 @@ class Tables:
         await self._consumer._client._wait_on_metadata(topic)
         return sorted(self._consumer.partitions_for_topic(topic) or ())
 
+    async def records(self, topic: str) -> int:
+        """Records in a topic so far."""
+        partitions = [TopicPartition(topic, p) for p in await self._partitions(topic)]
+        return sum((await self._consumer.end_offsets(partitions)).values())
+
     async def user_rows(self, layout: Layout, users: Iterable[str]) -> AsyncIterator[tuple[str, np.void]]:
         """The row of each of the users; an empty row where there is none."""
         count = len(await self._partitions(self._topics.clicks))
