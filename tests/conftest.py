@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack import Broker, LocalStack, Valkey, ValkeyCluster
+from deploy.stack import Broker, LocalStack, Valkey, ValkeyCluster, ValkeySentinel
 
 _serial = itertools.count()
 
@@ -73,5 +73,16 @@ def make_cluster(tmp_path: Path) -> Iterator[Callable[..., ValkeyCluster]]:
 
         def make(**options: object) -> ValkeyCluster:
             return running.enter_context(ValkeyCluster(tmp_path / f"cluster{next(_serial)}", **options))  # type: ignore[arg-type]
+
+        yield make
+
+
+@pytest.fixture
+def make_sentinel(tmp_path: Path) -> Iterator[Callable[..., ValkeySentinel]]:
+    """Start a primary, a replica and a Sentinel; the arguments are ValkeySentinel's."""
+    with ExitStack() as running:
+
+        def make(**options: object) -> ValkeySentinel:
+            return running.enter_context(ValkeySentinel(tmp_path / f"sentinel{next(_serial)}", **options))  # type: ignore[arg-type]
 
         yield make

@@ -4,6 +4,7 @@ from deploy.stack.broker import Broker
 from deploy.stack.cluster import ValkeyCluster
 from deploy.stack.errors import PortTaken, StackError
 from deploy.stack.local import LocalStack
+from deploy.stack.sentinel import ValkeySentinel
 from deploy.stack.valkey import Valkey
 
-__all__ = ["Broker", "LocalStack", "PortTaken", "StackError", "Valkey", "ValkeyCluster"]
+__all__ = ["Broker", "LocalStack", "PortTaken", "StackError", "Valkey", "ValkeyCluster", "ValkeySentinel"]

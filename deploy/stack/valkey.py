@@ -55,7 +55,7 @@ class Valkey:
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = self.folder / "valkey.conf"
         settings.write_text("".join(f"{name} {_quote(value)}\n" for name, value in self._directives().items()))
-        self._child = Child.start("Valkey", [program, settings], folder=self.folder, log=self.log)
+        self._child = Child.start("Valkey", [program, settings, *self._arguments()], folder=self.folder, log=self.log)
         self._child.wait_ready(lambda: redis_answers(self.port), timeout_s)
         return self
 
@@ -87,8 +87,13 @@ class Valkey:
         return self._directives()[name]
 
     def _directives(self) -> dict[str, str]:
-        own = {"bind": "127.0.0.1", "port": str(self.port), "dir": str(self.folder), "daemonize": "no"}
-        return {**own, **self._config}
+        return {**self._place(), **self._config}
+
+    def _place(self) -> dict[str, str]:
+        return {"bind": "127.0.0.1", "port": str(self.port), "dir": str(self.folder), "daemonize": "no"}
+
+    def _arguments(self) -> list[str]:
+        return []
 
 
 def _quote(value: str) -> str:

@@ -16,7 +16,7 @@ from redis.asyncio import RedisCluster
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from deploy.stack import Broker, LocalStack, StackError, Valkey, ValkeyCluster
+from deploy.stack import Broker, LocalStack, StackError, Valkey, ValkeyCluster, ValkeySentinel
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,6 +151,18 @@ async def test_a_cluster_serves_every_slot(make_cluster: Callable[..., ValkeyClu
         await client.aclose()
     with Redis(port=cluster.nodes[1].port) as node:
         assert 0 < int(node.dbsize()) < 50
+
+
+def test_a_sentinel_promotes_the_replica_of_a_killed_primary(make_sentinel: Callable[..., ValkeySentinel]) -> None:
+    trio = make_sentinel()
+    with Redis(port=trio.primary.port) as client:
+        client.set("kept", "yes")
+        client.wait(1, 5_000)
+    trio.primary.kill()
+    trio.wait_promoted()
+    with Redis(port=trio.primary_port()) as client:
+        assert client.get("kept") == b"yes"
+        client.set("after", "promotion")
 
 
 def test_a_taken_port_is_named_with_the_way_out(make_valkey: Callable[..., Valkey], tmp_path: Path) -> None:
