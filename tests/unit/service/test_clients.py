@@ -1,0 +1,57 @@
+"""Client options follow the settings; the contract tests connect with them."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis, RedisCluster
+
+from streams.service import kafka, redis, settings
+from streams.service.settings import Connections
+
+
+def connections(**env: str) -> Connections:
+    return settings.read(Connections, {f"KAIROS_{name}": text for name, text in env.items()})
+
+
+def test_plain_kafka_needs_no_more_than_an_address() -> None:
+    options = kafka.client_options(connections(KAFKA="a:1, b:2"))
+    assert options["bootstrap_servers"] == ["a:1", "b:2"]
+    assert options["security_protocol"] == "PLAINTEXT"
+    assert options["ssl_context"] is None
+    assert not any(name.startswith("sasl") for name in options)
+
+
+def test_sasl_and_tls_reach_the_client() -> None:
+    options = kafka.client_options(
+        connections(KAFKA_SECURITY="SASL_SSL", KAFKA_USERNAME="u", KAFKA_PASSWORD="p", KAFKA_SASL_MECHANISM="PLAIN")
+    )
+    assert options["ssl_context"].verify_mode is ssl.CERT_REQUIRED
+    assert options["ssl_context"].check_hostname
+    given = (options["sasl_mechanism"], options["sasl_plain_username"], options["sasl_plain_password"])
+    assert given == ("PLAIN", "u", "p")
+
+
+def test_a_ca_file_that_is_none_is_an_error_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("no certificate")
+    with pytest.raises(ssl.SSLError):
+        kafka.ssl_context(connections(KAFKA_SECURITY="SSL", KAFKA_CA=str(file)))
+
+
+async def test_a_redis_client_never_retries_by_itself_and_gives_up_on_a_frozen_server() -> None:
+    client = redis.connect(connections(REDIS="redis://app:one@h:1/2", REDIS_PASSWORD="two"))
+    assert isinstance(client, Redis)
+    options = client.connection_pool.connection_kwargs
+    assert (options["username"], options["password"], options["db"]) == ("app", "two", 2)
+    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (5, 2)
+    assert options["retry"].get_retries() == 0
+    await client.aclose()
+
+
+async def test_a_cluster_url_makes_a_cluster_client() -> None:
+    client = redis.connect(connections(REDIS="rediss+cluster://h:1,i:2"))
+    assert isinstance(client, RedisCluster)
+    assert {node.port for node in client.startup_nodes} == {1, 2}
+    assert client.retry.get_retries() == 0
+    await client.aclose()

@@ -1,0 +1,50 @@
+"""Waiting is readable while it lasts and over when the attempt succeeds."""
+
+import asyncio
+
+import pytest
+
+from streams.service import waiting
+from streams.service.waiting import Waiting
+
+
+async def test_it_tries_again_until_it_works_and_says_why_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "FIRST_PAUSE_S", 0.001)
+    seen: list[dict[str, str]] = []
+    things = Waiting()
+
+    async def attempt() -> str:
+        seen.append(dict(things.missing))
+        if len(seen) < 4:
+            raise ConnectionRefusedError("nobody listens")  # noqa: EM101
+        return "connected"
+
+    assert await things.until("redis", attempt) == "connected"
+    assert seen[0] == {}
+    assert "nobody listens (attempt 3" in seen[3]["redis"]
+    assert things.missing == {}
+
+
+async def test_what_waiting_cannot_cure_is_raised_at_once() -> None:
+    async def attempt() -> None:
+        raise ValueError("wrong password")  # noqa: EM101
+
+    with pytest.raises(ValueError, match="wrong password"):
+        await Waiting().until("redis", attempt)
+
+
+async def test_it_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "FIRST_PAUSE_S", 0.001)
+    things, again = Waiting(), asyncio.Event()
+
+    async def attempt() -> None:
+        if things.missing:
+            again.set()
+        raise TimeoutError
+
+    task = asyncio.create_task(things.until("kafka", attempt))
+    await again.wait()
+    assert things.missing["kafka"].startswith("TimeoutError")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
