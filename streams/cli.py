@@ -51,6 +51,20 @@ def topics(argv: list[str]) -> int:
     return asyncio.run({"create": set_up.create, "init": set_up.init, "check": set_up.check}[arguments.do]())
 
 
+def inspect(argv: list[str]) -> int:
+    """`kairos inspect USER`: print what is known of a user."""
+    from streams.asking import inspect_user
+    from streams.settings import Tools
+
+    parser = _parser("inspect", "Show what is known of a user, as of now.", Tools)
+    parser.add_argument("user", help="the user_id of the events")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a page")
+    parser.add_argument("--newest", type=int, default=20, help="history entries on the page (%(default)s)")
+    arguments = parser.parse_args(argv)
+    read = settings.read(Tools, os.environ)
+    return asyncio.run(inspect_user(read, arguments.user, as_json=arguments.json, newest=arguments.newest))
+
+
 def _parser(name: str, about: str, cls: type) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"kairos {name}",
@@ -62,3 +76,4 @@ def _parser(name: str, about: str, cls: type) -> argparse.ArgumentParser:
 
 worker_main = worker
 topics_main = topics
+inspect_main = inspect

@@ -1,0 +1,53 @@
+"""Fetches what `kairos inspect` shows, and says what to do when there is nothing to show."""
+
+from __future__ import annotations
+
+import sys
+
+import orjson
+from rich.console import Console
+
+from streams.inspect import facts, item_codes, show
+from streams.settings import Tools
+from streams.tables.look import item_names, look, partitions_of
+from streams.tables.weather import TROUBLE
+from streams.wiring import Tables, now_ms
+
+
+async def inspect_user(tools: Tools, user: str, *, as_json: bool, newest: int) -> int:
+    """Print a user; 0, or 1 after saying why there is nothing."""
+    tables = Tables(tools)
+    try:
+        return await _inspect(tables, tools, user, as_json=as_json, newest=newest)
+    except TROUBLE as error:
+        return _complain(f"Redis does not answer ({error}): set KAIROS_REDIS to where it is.")
+    finally:
+        await tables.close()
+
+
+async def _inspect(tables: Tables, tools: Tools, user: str, *, as_json: bool, newest: int) -> int:
+    client, keys = tables.client, tools.connections.keys
+    partitions = await partitions_of(client, keys.user_tag(0))
+    if partitions is None:
+        return _complain(
+            f"Namespace {keys.namespace} is not initialised in this Redis: check KAIROS_REDIS and KAIROS_NAMESPACE, "
+            "or run `kairos topics create`."
+        )
+    looked = await look(client, keys, user, partitions)
+    if looked.row is None:
+        return _complain(f"Nothing is known of user {user} (partition {looked.partition} of {partitions}).")
+    item_partitions = await partitions_of(client, keys.item_tag(0)) or 0
+    codes = item_codes(tables.users.layout, looked.row)
+    names = await item_names(client, keys, item_partitions, codes)
+    now = now_ms()
+    known = facts(tables.users.layout, user, looked, names, now)
+    if as_json:
+        sys.stdout.write(orjson.dumps(known).decode() + "\n")
+    else:
+        show(Console(highlight=False), known, now, newest)
+    return 0
+
+
+def _complain(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return 1

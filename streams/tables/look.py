@@ -1,0 +1,67 @@
+"""Reading one user's keys and the names of items, for people who ask; nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import orjson
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+
+from schemas.keys import Keys
+from schemas.partition import partition_of
+from streams.features.columns import item_code
+
+SCAN_COUNT = 1000
+
+
+class Looked(NamedTuple):
+    """A user's keys as they were: row blob, partition's meta hash, queue and lease scores, push log (newest last)."""
+
+    partition: int
+    row: bytes | None
+    meta: dict[bytes, bytes]
+    queued: float | None
+    leased: float | None
+    pushes: list[dict[str, Any]]
+
+
+async def partitions_of(client: Redis | RedisCluster, tag: bytes) -> int | None:
+    """Partition count that a table was built over, None when it was never initialised."""
+    count = await client.hget(Keys.meta(tag), "n")
+    return None if count is None else int(count)
+
+
+async def look(client: Redis | RedisCluster, keys: Keys, user: str, partitions: int) -> Looked:
+    """Everything kept about a user."""
+    name = user.encode()
+    partition = partition_of(name, partitions)
+    tag = keys.user_tag(partition)
+    pipe = client.pipeline(transaction=False)
+    pipe.get(Keys.row(tag, name))
+    pipe.hgetall(Keys.meta(tag))
+    pipe.zscore(Keys.queue(tag), name)
+    pipe.zscore(Keys.leased(tag), name)
+    pipe.get(Keys.pushes(tag, name))
+    row, meta, queued, leased, pushes = await pipe.execute()
+    return Looked(partition, row, meta, queued, leased, orjson.loads(pushes) if pushes else [])
+
+
+async def item_names(
+    client: Redis | RedisCluster, keys: Keys, partitions: int, codes: Iterable[int]
+) -> dict[int, tuple[str, str]]:
+    """Item id and title (perhaps empty) of item codes, as far as rows or catalogue know them; reads all item ids."""
+    wanted, found = set(codes), dict[int, tuple[str, str]]()
+    for partition in range(partitions):
+        tag = keys.item_tag(partition)
+        mine = [
+            item.decode()
+            async for item, _ in client.hscan_iter(Keys.item_rows(tag), count=SCAN_COUNT)
+            if item_code(item.decode()) in wanted
+        ]
+        if mine:
+            entries = await client.hmget(Keys.catalogue(tag), mine)
+            titles = [orjson.loads(entry).get("title") or "" if entry else "" for entry in entries]
+            found |= {item_code(item): (item, title) for item, title in zip(mine, titles, strict=True)}
+    return found
