@@ -1,4 +1,4 @@
-"""What a process has cost: CPU of all its threads and children in ns, peak memory, and when it first spoke to a port."""
+"""What a process has cost: CPU of all its threads and children, peak memory, and when it first spoke to a port."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Compares what Kairos left in Redis with the oracles: every row of the reference work, a sample and all sums of the rest."""
+"""Compares what Kairos left in Redis with the oracles: all rows of the reference work, a sample and all sums else."""
 
 from collections.abc import Mapping
 from typing import cast

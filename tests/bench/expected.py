@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.bench.reference import BUCKETS, ENTRY, GAP_MS, HEADER, HISTORY, HISTORY_AT, HOPS_MS, KINDS, ROW_BYTES
+from tests.bench.reference import BUCKETS, ENTRY, GAP_MS, HEADER, HISTORY, HOPS_MS, KINDS, ROW_BYTES
 from tests.bench.traffic import WIRE, Traffic
 
 I64 = NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""The raw ceiling: aiokafka's getmany and a msgspec decoder, no state at all; arguments: host:port, topic, partitions."""
+"""The raw ceiling: aiokafka's getmany and a msgspec decoder, no state; arguments: host:port, topic, partitions."""
 
 import sys
 
