@@ -8,14 +8,16 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.policy.pushes import Log, PushColumns, columns
+from model_server.policy.decide import Admission, admit
+from model_server.policy.pushes import Log, PushColumns, Retraction, columns, decode, retractions
 from model_server.policy.quiet import Night, night
 from model_server.policy.rules import ItemFacts, UserFacts
 from model_server.policy.settings import DAY_MS, PolicySettings
+from model_server.rows import Stored
 from model_server.scoring import ItemState, Scored
 from streams.features.calendar import Calendar, country_of, zone_name
 from streams.features.declaration import Declaration
-from streams.features.rows import Rows
+from streams.features.rows import Layout, Rows
 from streams.features.view import UserView
 
 I64 = NDArray[np.int64]
@@ -23,27 +25,56 @@ U64 = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
-class People:
-    """U users at `now_ms`, before scoring: zone names and nights, push logs as objects and as columns."""
+class Person:
+    """One leased user as it was read: row and push log, how it was admitted, where it is, and what is taken back."""
 
-    now_ms: int
-    zones: list[str]
-    nights: list[Night]
-    logs: list[Log]
-    pushes: PushColumns
-    facts: UserFacts
+    row: bytes
+    log: Log
+    admission: Admission
+    retractions: list[Retraction]
+    zone: str
+    locale: str
+    night: Night
+    pushed_day: int
 
 
 def people(
-    rows: Rows, logs: list[Log], deadlines_ms: Sequence[int], now_ms: int, default_zone: str, settings: PolicySettings
-) -> People:
-    """Gather what the rules look at before scoring."""
+    layout: Layout,
+    stored: Sequence[Stored],
+    deadlines_ms: Sequence[int],
+    now_ms: int,
+    default_zone: str,
+    settings: PolicySettings,
+) -> list[Person]:
+    """Look at U users before scoring. Raises SchemaMismatchError on rows of another declaration."""
+    rows = layout.unpack([row for row, _ in stored])
+    logs = [decode(log) for _, log in stored]
     zones = [zone_name(code) or default_zone for code in rows["zone"].tolist()]
     start, end = settings.quiet_minutes
     night_of = {zone: night(now_ms, _zone(zone), start, end) for zone in set(zones)}
-    nights = [night_of[zone] for zone in zones]
+    facts = user_facts(rows, logs, [night_of[zone] for zone in zones], deadlines_ms, now_ms)
+    locales = rows["locale"].tolist()
+    return [
+        Person(
+            row=stored[user][0] or b"",
+            log=logs[user],
+            admission=admission,
+            retractions=_taken_back(layout, rows, logs[user], user, now_ms, settings) if logs[user] else [],
+            zone=zones[user],
+            locale=locales[user].decode("utf-8", "replace"),
+            night=night_of[zones[user]],
+            pushed_day=int(facts.pushed_day[user]),
+        )
+        for user, admission in enumerate(admit(facts, settings))
+    ]
+
+
+def user_facts(
+    rows: Rows, logs: Sequence[Log], nights: Sequence[Night], deadlines_ms: Sequence[int], now_ms: int
+) -> UserFacts:
+    """What the rules look at before scoring."""
     pushes = columns(logs)
-    facts = UserFacts(
+    return UserFacts(
         now_ms=now_ms,
         late_ms=now_ms - np.asarray(deadlines_ms, np.int64),
         opted_out_ms=rows["opted_out_ms"].copy(),
@@ -53,7 +84,24 @@ def people(
         minute=np.array([n.minute for n in nights], np.int64),
         night_until_ms=np.array([n.until_ms for n in nights], np.int64),
     )
-    return People(now_ms, zones, nights, logs, pushes, facts)
+
+
+def _taken_back(
+    layout: Layout, rows: Rows, log: Log, user: int, now_ms: int, settings: PolicySettings
+) -> list[Retraction]:
+    if all(push.retracted or push.expires_ms <= now_ms for push in log):
+        return []
+    entries = rows["history"][user][: rows["history_n"][user]]
+    kind = (entries["key"] >> np.uint64(24)).astype(np.uint8)
+    bought = entries[kind == layout.declaration.code("purchase")]
+    times_ms = (bought["key"] >> np.uint64(32)).astype(np.int64) * 1000
+    return retractions(
+        log,
+        list(zip(bought["item"].tolist(), times_ms.tolist(), strict=True)),
+        opted_out=bool(rows["opted_out_ms"][user] > 0),
+        now_ms=now_ms,
+        bought_window_ms=settings.bought_window_ms,
+    )
 
 
 def item_facts(
@@ -88,12 +136,6 @@ def _latest_ms(codes: U64, seen: U64, ts_ms: I64) -> I64:
         same = (codes[some][:, :, None] == seen[some][:, None, :]) & (codes[some] != 0)[:, :, None]
         latest[some] = np.where(same, ts_ms[some][:, None, :], 0).max(2)
     return latest
-
-
-def purchases(view: UserView, user: int, purchase: int) -> list[tuple[int, int]]:
-    """(item code, ts_ms) of the purchases that one user's history holds."""
-    at = np.flatnonzero(view.valid[user] & (view.kind[user] == purchase))
-    return list(zip(view.item[user, at].tolist(), (view.ts_s[user, at] * 1000).tolist(), strict=True))
 
 
 def scene_now(declaration: Declaration, calendar: Calendar, view: UserView, now_ms: int) -> NDArray[np.uint8]:

@@ -88,6 +88,10 @@ class ItemArrays:
         at = np.minimum(np.searchsorted(self._sorted, codes), len(self._sorted) - 1)
         return np.where(self._sorted[at] == codes, self._order[at], np.int32(-1)).astype(np.int32)
 
+    def index_of(self, item_id: str) -> int:
+        """Index of a known item; raises KeyError for an unknown one."""
+        return self._index[item_id]
+
     def view(self, now_ms: int, index: NDArray[np.integer] | None = None, *, profiles: bool = True) -> ItemView:
         """Counters decayed to `now_ms`, of all items or of `index` (1-d), with or without the scene profiles."""
         rows = self._rows[: len(self.ids)] if index is None else self._rows[index]

@@ -1,8 +1,15 @@
 """What a model worker tells Prometheus: how long users waited and where, how batches were filled, how users ended."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from model_server.batcher import Batch
+from model_server.items import Poll
+from model_server.messages import Ended, Records
+from model_server.queue import Taken
+from model_server.scoring import Scored
 
 CLASSES = ("purchase", "click", "browse", "back-fill")
 
@@ -14,10 +21,10 @@ _SHARES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75)
 
 
 class ModelMetrics:
-    """All metrics of one worker, in a registry of their own."""
+    """All metrics of one worker, in a registry of its own; `delays_ms` is what each class adds to its event's time."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
+    def __init__(self, registry: CollectorRegistry, delays_ms: Sequence[int]) -> None:
+        self.registry, self._delays_ms = registry, delays_ms
 
         def counter(name: str, doc: str, *labels: str) -> Counter:
             return Counter(f"kairos_{name}", doc, labels, registry=registry)
@@ -29,7 +36,7 @@ class ModelMetrics:
             return Histogram(f"kairos_{name}", doc, labels, buckets=buckets, registry=registry)
 
         self.event_to_candidate = histogram(
-            "event_to_candidate_seconds", "From the event that affected a user to its acknowledged candidate.", _SECONDS
+            "event_to_candidate_seconds", "From an event to the candidate acknowledged, by class.", _SECONDS, "class"
         )
         self.event_to_decision = histogram(
             "event_to_decision_seconds", "From that event to the user's decision, by class.", _SECONDS, "class"
@@ -62,8 +69,41 @@ class ModelMetrics:
         self.model.clear()
         self.model.labels(version).set(1)
 
+    def users_leased(self, taken: Taken, now_ms: int) -> None:
+        """Account for one round of leases."""
+        self.queue_depth.set(taken.depth)
+        self.expiries.inc(taken.expired)
+        for lease in taken.leases:
+            name = CLASSES[lease.priority]
+            self.leased.labels(name).inc()
+            self.queue_wait.labels(name).observe(max(now_ms - lease.deadline_ms, 0) / 1000)
 
-def observer(histogram: Histogram) -> Callable[[int, float], None]:
-    """Observe seconds by class of the queue, without looking the label up each time."""
-    children = [histogram.labels(name) for name in CLASSES]
-    return lambda priority, seconds: children[priority].observe(max(seconds, 0.0))
+    def items_read(self, known: int, poll: Poll) -> None:
+        """Account for one look at what changed of the items."""
+        self.items.set(known)
+        self.items_seen.set_to_current_time()
+        self.item_reloads.inc(poll.reloaded)
+
+    def batch_scored(self, batch: Batch[Any], scored: Scored, seconds: float) -> None:
+        """Account for one batch; its padding is what the ranker computed, where it says so."""
+        tokens, padded = scored.tokens or batch.tokens, scored.padded_tokens or batch.padded_tokens
+        self.batches.labels(batch.reason).inc()
+        self.batch_users.observe(len(batch.users))
+        self.batch_tokens.observe(tokens)
+        self.padding.observe(1 - tokens / max(padded, 1))
+        self.score.labels(str(1 << (max(user.tokens for user in batch.users) - 1).bit_length())).observe(seconds)
+        for stage in ("retrieve", "collate", "forward"):
+            self.stage.labels(stage).observe(getattr(scored, f"{stage}_ms") / 1000)
+
+    def users_ended(self, ended: Sequence[Ended], records: Sequence[Records], produced_ms: int) -> None:
+        """Account for users whose records are acknowledged at `produced_ms`."""
+        for each, record in zip(ended, records, strict=True):
+            lease, last = each.lease, each.ending.steps[-1]
+            self.decisions.labels(each.ending.outcome, last.stage, last.rule).inc()
+            since_s = max(produced_ms - lease.deadline_ms + self._delays_ms[lease.priority], 0) / 1000
+            self.event_to_decision.labels(CLASSES[lease.priority]).observe(since_s)
+            for candidate in record.sent:
+                self.candidates.labels(candidate.status).inc()
+                self.event_to_candidate.labels(CLASSES[lease.priority]).observe(since_s)
+            if record.retracted:
+                self.candidates.labels("retracted").inc(record.retracted)

@@ -23,12 +23,35 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import NoScriptError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schemas.keys import Keys
 
 Client = Redis | RedisCluster
 T = TypeVar("T")
+
+PASSING = (
+    BusyLoadingError,
+    ClusterError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisConnectionError,
+    RedisTimeoutError,
+    TryAgainError,
+    OSError,
+)
+"""Trouble with Redis that passes: the same call may work later."""
 
 PUSH_LOG_TTL_S = 40 * 86_400
 BACKFILL = 3
@@ -83,12 +106,14 @@ end
 return out
 """
 
-# KEYS: leases.  ARGV: expiry * 4, then user, token for each.
+# KEYS: leases.  ARGV: expiry * 4, then user, token for each.  A repeated call finds its own fresh token.
 EXTEND = """
 local out = {}
 for i = 2, #ARGV, 2 do
-  local ours = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[i]) or -1) == tonumber(ARGV[i + 1])
-  if ours then redis.call('ZADD', KEYS[1], 'XX', string.format('%.0f', ARGV[1] + ARGV[i + 1] % 4), ARGV[i]) end
+  local token = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[i]) or -1)
+  local fresh = ARGV[1] + ARGV[i + 1] % 4
+  local ours = token == tonumber(ARGV[i + 1]) or token == fresh
+  if ours then redis.call('ZADD', KEYS[1], 'XX', string.format('%.0f', fresh), ARGV[i]) end
   out[i / 2] = ours and 1 or 0
 end
 return out
@@ -182,7 +207,10 @@ class LeaseQueue:
         return [ack for pairs in ours for ack, was_ours in pairs if not was_ours]
 
     async def extend(self, leases: Iterable[Lease], now_ms: int) -> list[Lease]:
-        """Give these leases a fresh term, in place, and return those that were no longer ours."""
+        """Give these leases a fresh term, in place, and return those that were no longer ours.
+
+        A call whose reply was lost is repeated with the same `now_ms`; nothing else may use the tokens meanwhile.
+        """
         groups = _by_partition(leases, lambda lease: lease.partition)
         expiry, calls = (now_ms + self._lease_ms) * 4, []
         for partition, group in groups:

@@ -1,6 +1,7 @@
 """The lease contract on a real Valkey, single node and Cluster."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -182,6 +183,16 @@ async def test_an_extended_lease_outlives_its_first_term(shop: Shop) -> None:
     assert (held[0].token >> 2, held[0].token & 3) == (T + 9_000 + LEASE_MS, 2)
     assert names(await shop.worker(2).lease(T + LEASE_MS + 1, 10)) == []
     assert await worker.acknowledge([Ack(held[0])]) == []
+
+
+async def test_an_extension_whose_reply_was_lost_can_be_repeated(shop: Shop) -> None:
+    await shop.touch("u1", T)
+    worker = shop.worker()
+    held = (await worker.lease(T, 10)).leases
+    unaware = [replace(lease) for lease in held]
+    await worker.extend(held, T + 9_000)
+    assert await worker.extend(unaware, T + 9_000) == []
+    assert await worker.acknowledge([Ack(unaware[0])]) == []
 
 
 async def test_a_lost_lease_cannot_be_extended(shop: Shop) -> None:

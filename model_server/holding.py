@@ -1,0 +1,65 @@
+"""The leases this worker holds: kept alive, acknowledged once, forgotten when somebody else took over."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from model_server.metrics import ModelMetrics
+from model_server.queue import PASSING, Ack, Lease, LeaseQueue
+from streams.service.waiting import Waiting
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LONGEST_PAUSE_S = 1.0
+
+
+class Holding:
+    """The leases in hand. One lock guards their tokens: beside an extension an acknowledgement would carry an old one."""
+
+    def __init__(self, queue: LeaseQueue, missing: Waiting, metrics: ModelMetrics, clock: Callable[[], int]) -> None:
+        self._queue, self._missing, self._metrics, self._clock = queue, missing, metrics, clock
+        self._held: set[Lease] = set()
+        self._tokens = asyncio.Lock()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __contains__(self, lease: Lease) -> bool:
+        return lease in self._held
+
+    def add(self, leases: Sequence[Lease]) -> None:
+        """Hold these from now on."""
+        self._held.update(leases)
+        self._metrics.held.set(len(self._held))
+
+    async def acknowledge(self, acks: Sequence[Ack]) -> None:
+        """End these leases; waits while Redis is away."""
+        async with self._tokens:
+            lost = await self.ride("the acknowledgement", lambda: self._queue.acknowledge(acks))
+        self._lose([ack.lease for ack in lost])
+        self._held.difference_update([ack.lease for ack in acks])
+        self._metrics.held.set(len(self._held))
+
+    async def keep(self, every_s: float) -> None:
+        """Extend all leases for ever."""
+        while True:
+            await asyncio.sleep(every_s)
+            async with self._tokens:
+                lost = await self._extend(list(self._held), self._clock())
+            self._lose(lost)
+
+    async def _extend(self, held: Sequence[Lease], now_ms: int) -> list[Lease]:
+        return await self.ride("the leases", lambda: self._queue.extend(held, now_ms))
+
+    async def ride(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """The result of a call to Redis, tried again while the trouble is one that passes."""
+        return await self._missing.until(f"Redis ({what})", attempt, PASSING, LONGEST_PAUSE_S)
+
+    def _lose(self, leases: Sequence[Lease]) -> None:
+        if leases:
+            log.warning("%d leases ran out before they were acknowledged; their users are scored again", len(leases))
+            self._metrics.lost.inc(len(leases))
+            self._held.difference_update(leases)

@@ -1,0 +1,278 @@
+"""The story of an affected user, from lease to acknowledged candidate: read this file first.
+
+lease -> read rows and push logs -> look before scoring (`facts.people`) -> wait for company (`Batcher`) -> score in a
+thread -> decide -> produce, awaited -> acknowledge. While one batch is scored the next is prepared; every queue between
+the steps is bounded. Nothing is acknowledged unsent: what a crash or a lost lease leaves is scored again, and the
+gateway drops the double by its dedup key.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from model_server import rows
+from model_server.batcher import Batch, Batcher, Waiting
+from model_server.facts import Person, item_facts, people, scene_now
+from model_server.following import follow_bundles, follow_items
+from model_server.holding import Holding
+from model_server.items import ItemStore
+from model_server.messages import Ended, Scribe
+from model_server.metrics import ModelMetrics
+from model_server.outbound import Outbound
+from model_server.policy.decide import decide
+from model_server.policy.pushes import columns
+from model_server.queue import Ack, Client, Lease, LeaseQueue, Taken
+from model_server.scoring import I64, RankerSource, Requests, Scored
+from model_server.settings import ModelSettings
+from schemas.keys import Keys
+from streams.features.calendar import Calendar
+from streams.features.rows import ENTRY, Layout
+from streams.features.view import user_view
+from streams.service.waiting import Waiting as Missing
+
+AHEAD = 2
+"""Batches' worth of users that wait for company; a fuller batcher stops the leasing."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a worker works with; `clock` is the time in epoch ms."""
+
+    redis: Client
+    keys: Keys
+    queue: LeaseQueue
+    items: ItemStore
+    rankers: RankerSource
+    outbound: Outbound
+    scribe: Scribe
+    layout: Layout
+    calendar: Calendar
+    metrics: ModelMetrics
+    missing: Missing
+    settings: ModelSettings
+    clock: Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch as the ranker takes it, at the time it is scored for."""
+
+    batch: Batch[Person]
+    requests: Requests
+    now_ms: int
+
+
+class Worker:
+    """One worker. `burst`: leave when nobody is queued any more, those due within the longest delay included."""
+
+    def __init__(self, parts: Parts, *, burst: bool = False) -> None:
+        self.parts = parts
+        self._burst_ms = parts.clock() + max(parts.layout.declaration.delays_ms) if burst else None
+        self._batcher: Batcher[Person] = Batcher(parts.settings.limits)
+        self.holding = Holding(parts.queue, parts.missing, parts.metrics, parts.clock)
+        self._ended: asyncio.Queue[list[Ended] | None] = asyncio.Queue(maxsize=AHEAD)
+        self._thread = ThreadPoolExecutor(1, "score")
+        self._stopping = self._closing = self._exhausted = False
+        self._room, self._arrived = asyncio.Event(), asyncio.Event()
+        self.scoring_since_ms: int | None = None
+
+    def stop(self) -> None:
+        """Take no more users, finish the batches under way, and let `run` return."""
+        self._stopping = True
+        self._room.set()
+
+    async def run(self) -> None:
+        """Work until `stop`, or in burst mode until the queue is empty."""
+        async with asyncio.TaskGroup() as tasks:
+            around = [tasks.create_task(each) for each in self._around()]
+            story = [tasks.create_task(each) for each in (self._score_all(), self._emit_all())]
+            await self._lease_all()
+            await self._let_go()
+            self._closing = True
+            self._arrived.set()
+            await asyncio.gather(*story)
+            for task in around:
+                task.cancel()
+        self._thread.shutdown(wait=False)
+
+    def _around(self) -> tuple[Coroutine[None, None, None], ...]:
+        parts, settings = self.parts, self.parts.settings
+        return (
+            self.holding.keep(settings.lease_s / 3),
+            follow_items(parts.items, self.holding, parts.metrics, settings.item_poll_ms / 1000),
+            follow_bundles(parts.rankers, parts.metrics, settings.reload_s),
+        )
+
+    # 1. Lease: as many users as have room to wait.
+
+    async def _lease_all(self) -> None:
+        limit = AHEAD * self.parts.settings.batch_users
+        while not self._stopping:
+            room, now_ms = limit - len(self._batcher), self.parts.clock()
+            self._room.clear()
+            pause_ms = self.parts.settings.queue_poll_ms
+            if room > 0:
+                taken = await self._lease(now_ms, room)
+                self._exhausted = self._burst_ms is not None and len(taken.leases) < room
+                if taken.leases:
+                    await self._receive(taken.leases)
+                elif self._burst_ms is not None and not self.holding:
+                    return
+                pause_ms = self._pause_ms(taken, now_ms)
+            await _wait(self._room, pause_ms)
+
+    async def _lease(self, now_ms: int, limit: int) -> Taken:
+        queue = self.parts.queue
+        taken = await self.holding.ride("the queue", lambda: queue.lease(now_ms, limit, self._burst_ms))
+        self.holding.add(taken.leases)
+        self.parts.metrics.users_leased(taken, now_ms)
+        return taken
+
+    def _pause_ms(self, taken: Taken, now_ms: int) -> int:
+        """How long nobody can become due: new users have a delay before them, those queued are told."""
+        longest = self.parts.settings.queue_poll_ms
+        if taken.next_due_ms is None:
+            return longest
+        least = 0 if taken.leases else 2  # All that is due may be leased and queued again: do not spin.
+        return min(max(taken.next_due_ms - now_ms, least), longest)
+
+    # 2. Receive: read them, and let the rules that need no score speak first.
+
+    async def _receive(self, leases: list[Lease]) -> None:
+        parts = self.parts
+        stored = await self.holding.ride("the rows", lambda: rows.read(parts.redis, parts.keys, leases))
+        now_ms, ranker = parts.clock(), parts.rankers.current()
+        deadlines_ms = [lease.deadline_ms for lease in leases]
+        persons = people(parts.layout, stored, deadlines_ms, now_ms, parts.settings.zone, parts.settings.policy)
+        lengths = ranker.tokens(_history_entries(parts.layout, persons)).tolist()
+        settled = []
+        for lease, person, tokens in zip(leases, persons, lengths, strict=True):
+            waited_ms = {"queue": float(max(now_ms - lease.deadline_ms, 0))}
+            if person.admission.ending is not None:
+                settled.append(Ended(lease, person, person.admission.ending, ranker.version, waited_ms))
+            else:
+                self._batcher.add(Waiting(lease, tokens, now_ms, person))
+        self._arrived.set()
+        if settled:
+            await self._ended.put(settled)
+
+    # 3. Score: one batch in the thread, the next one prepared beside it.
+
+    async def _score_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        prepared = await self._next_batch()
+        while prepared is not None:
+            self.parts.items.advance()  # Only here: no thread reads the arrays between two scorings.
+            self.scoring_since_ms = self.parts.clock()
+            scoring = loop.run_in_executor(self._thread, self._score, prepared)
+            following = asyncio.create_task(self._next_batch())
+            try:
+                scored, version = await scoring
+                self.scoring_since_ms = None
+                await self._ended.put(self._settle(prepared, scored, version))
+                prepared = await following
+            finally:
+                following.cancel()
+        await self._ended.put(None)
+
+    async def _next_batch(self) -> Prepared | None:
+        """Wait for a complete batch; None when no more will come."""
+        while True:
+            now_ms = self.parts.clock()
+            self._arrived.clear()
+            batch = self._batcher.take(now_ms, drain=self._exhausted)
+            if batch is not None:
+                self._room.set()
+                return self._prepare(batch, now_ms)
+            if self._closing:
+                return None
+            wake_ms = self._batcher.wake_ms()
+            await _wait(self._arrived, None if wake_ms is None else wake_ms - now_ms)
+
+    def _prepare(self, batch: Batch[Person], now_ms: int) -> Prepared:
+        parts = self.parts
+        view = user_view(parts.layout, parts.layout.unpack([user.person.row for user in batch.users]), now_ms)
+        scene = scene_now(parts.layout.declaration, parts.calendar, view, now_ms)
+        users = [user.lease.user.decode() for user in batch.users]
+        return Prepared(batch, Requests(users, view, scene), now_ms)
+
+    def _score(self, prepared: Prepared) -> tuple[Scored, str]:
+        ranker, start_s = self.parts.rankers.current(), perf_counter()
+        scored = ranker.score(prepared.requests, self.parts.items.arrays, prepared.now_ms)
+        self.parts.metrics.batch_scored(prepared.batch, scored, perf_counter() - start_s)
+        return scored, ranker.version
+
+    # 4. Decide.
+
+    def _settle(self, prepared: Prepared, scored: Scored, version: str) -> list[Ended]:
+        users, parts = prepared.batch.users, self.parts
+        facts = item_facts(
+            scored,
+            parts.items.arrays,
+            prepared.requests.view,
+            columns([user.person.log for user in users]),
+            prepared.now_ms,
+            parts.layout.declaration.code("purchase"),
+        )
+        endings = decide(facts, [user.person.admission for user in users], parts.settings.policy)
+        score_ms = scored.retrieve_ms + scored.collate_ms + scored.forward_ms
+        return [
+            Ended(
+                user.lease,
+                user.person,
+                ending,
+                version,
+                {
+                    "queue": float(max(user.since_ms - user.lease.deadline_ms, 0)),
+                    "batch": float(prepared.now_ms - user.since_ms),
+                    "score": round(score_ms, 3),
+                },
+                scored,
+                at,
+            )
+            for at, (user, ending) in enumerate(zip(users, endings, strict=True))
+        ]
+
+    # 5. Produce, and only then acknowledge.
+
+    async def _emit_all(self) -> None:
+        while (ended := await self._ended.get()) is not None:
+            await self._emit([each for each in ended if each.lease in self.holding])
+
+    async def _emit(self, ended: list[Ended]) -> None:
+        parts, now_ms = self.parts, self.parts.clock()
+        records = [parts.scribe.records(each, parts.items.arrays, now_ms) for each in ended]
+        await parts.outbound.send([outgoing for each in records for outgoing in each.outgoing])
+        produced_ms = parts.clock()
+        pairs = zip(ended, records, strict=True)
+        acks = [Ack(each.lease, record.push_log, self._retry_ms(each)) for each, record in pairs]
+        await self.holding.acknowledge(acks)
+        self._room.set()
+        parts.metrics.users_ended(ended, records, produced_ms)
+
+    def _retry_ms(self, ended: Ended) -> int | None:
+        retry_ms = ended.ending.retry_ms
+        if retry_ms is None or self._burst_ms is None:
+            return retry_ms
+        return max(retry_ms, self._burst_ms + 1)  # A burst ends: it does not wait for those it held.
+
+    async def _let_go(self) -> None:
+        """Put those back that still wait for company, as they were."""
+        waiting = self._batcher.clear()
+        await self.holding.acknowledge([Ack(user.lease, score=user.lease.score) for user in waiting])
+
+
+def _history_entries(layout: Layout, persons: Sequence[Person]) -> I64:
+    used = [max(len(person.row) - layout.fixed_bytes, 0) // ENTRY.itemsize for person in persons]
+    return np.array(used, np.int64)
+
+
+async def _wait(event: asyncio.Event, timeout_ms: float | None) -> None:
+    """Until the event or the time, whichever comes first."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), None if timeout_ms is None else max(timeout_ms, 0) / 1000)
