@@ -69,22 +69,17 @@ class Board:
         grid = Table.grid(padding=(0, 2), expand=True)
         for justify in ("left", "right", "left", "left", "right"):
             grid.add_column(justify=justify, no_wrap=True)
-        rate, rescored = f"{self.events_per_s:,.0f}/s", f"{self.rescored_per_s:,.0f}/s"
+        p50, p99 = percentile(self.waits_ms, 0.5), percentile(self.waits_ms, 0.99)
         beyond = percentile(self.beyond_ms, 0.99)
-        late = "" if beyond is None else f"{beyond:,.0f} ms"
-        total = f"{self.events:,} so far"
+        seen = Text.assemble((f"{self.events:,} so far ", "bright_black"), (spark(self.rates), "cyan"))
+        rescored, opened = f"{self.rescored:,} so far", f"{self.opened:,} opened"
+        grid.add_row("events", strong(f"{self.events_per_s:,.0f}/s"), seen, "event → candidate, p50", ms(p50))
         grid.add_row(
-            "events", Text(rate, "bold cyan"), Text(spark(self.rates), "cyan"), "", Text(total, "bright_black")
+            "users rescored", strong(f"{self.rescored_per_s:,.0f}/s"), dim(rescored), "event → candidate, p99", ms(p99)
         )
         grid.add_row(
-            "users rescored", Text(rescored, "bold cyan"), Text(f"{self.rescored:,} so far", "bright_black"),
-            "event → candidate", Text(milliseconds(self.waits_ms), "bold cyan"),
-        )  # fmt: skip
-        grid.add_row(
-            "push candidates", Text(f"{self.candidates:,}", "bold green"),
-            Text(f"{self.opened:,} opened", "bright_black"),
-            "beyond the wait by design, p99", Text(late, "bold cyan"),
-        )  # fmt: skip
+            "push candidates", strong(f"{self.candidates:,}"), dim(opened), "p99 beyond the planned wait", ms(beyond)
+        )
         return grid
 
     def _silence(self) -> Table:
@@ -112,6 +107,18 @@ class Board:
         return table
 
 
+def strong(text: str) -> Text:
+    return Text(text, "bold cyan")
+
+
+def dim(text: str) -> Text:
+    return Text(text, "bright_black")
+
+
+def ms(value: float | None) -> Text:
+    return dim("–") if value is None else strong(f"{value:,.0f} ms")
+
+
 def words(rule: str) -> str:
     """A rule in words."""
     return WORDS.get(rule, rule.replace("_", " "))
@@ -126,4 +133,4 @@ def milliseconds(values: list[float]) -> str:
 def spark(values: list[float]) -> str:
     """A row of small bars, scaled to the largest value."""
     top = max(values, default=0.0) or 1.0
-    return "".join(SPARKS[min(int(value / top * (len(SPARKS) - 1) + 0.5), len(SPARKS) - 1)] for value in values[-20:])
+    return "".join(SPARKS[min(int(value / top * (len(SPARKS) - 1) + 0.5), len(SPARKS) - 1)] for value in values[-12:])

@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-BAR = 24
+BAR = 22
 PLAIN_EVERY_S = 2.0
 Clock = Callable[[], float]
 
@@ -53,13 +53,13 @@ class Step:
 
     def figures(self) -> str:
         """Share, rate and time left in words."""
-        left = "" if self.left_s is None else f"{self.left_s:4.0f} s left"
-        return f"{self.done / self.total:4.0%}  {self.rate:8,.0f}/s {left}"
+        left = "" if self.left_s is None else f"{self.left_s:3.0f} s left"
+        return f"{self.done / self.total:4.0%} {self.rate:8,.0f}/s {left}"
 
     def __rich__(self) -> ConsoleRenderable:
         row = Table.grid(padding=(0, 1))
         row.add_column(width=3, justify="right")
-        row.add_column(min_width=48)
+        row.add_column(min_width=36)
         cells: list[RenderableType] = [Spinner("dots", style="cyan"), Text(self.text)]
         if self.total:
             full = round(BAR * min(self.done / self.total, 1.0))
