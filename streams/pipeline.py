@@ -21,7 +21,7 @@ from schemas.events import Run, decode_run
 from schemas.faults import Reason
 from schemas.topics import Topics
 from streams.deltas import DeltaMaker, DeltaRecord
-from streams.features.columns import Columns, Encoder
+from streams.features.columns import Encoder
 from streams.features.rows import SchemaMismatchError
 from streams.poison import Positions, culprits
 from streams.tables.errors import Stale, TableError
@@ -87,6 +87,14 @@ class Limits:
     max_value_bytes: int = 256 * 1024
 
 
+class _Reading(NamedTuple):
+    """What is read of one chunk: the records that are new, what their deltas stand for, and when they were read."""
+
+    source: DeltaSource
+    records: Sequence[Record]
+    now_ms: int
+
+
 class Pipeline:
     """Applies chunks of user events. `now_ms` is the shell's clock, `item_partitions` the count of the deltas topic."""
 
@@ -129,29 +137,36 @@ class Pipeline:
             if chunk.last <= fence:
                 self.table.stats.skipped += len(chunk.records)
                 return Outcome.SKIPPED
-            change = await self._read(chunk, fence)
-            await self._send_deltas(chunk, fence, change)
+            change, deltas = await self._read(chunk, fence)
+            # Once a chunk, whatever the table meets afterwards: the item side counts a source offset once anyway.
+            if deltas:
+                await self.deltas.send(deltas)
+                self.stats.delta_records += len(deltas)
             return await self._apply(chunk, change, stale)
         except Stale:
             return Outcome.STALE
 
-    async def _read(self, chunk: Chunk, fence: int) -> UserChange:
-        """Decode and encode the records above the fence; those that cannot be are in the dead letters on return."""
+    async def _read(self, chunk: Chunk, fence: int) -> tuple[UserChange, list[DeltaRecord]]:
+        """What the records above the fence say; those that say nothing are in the dead letters on return."""
         records: list[Record] = [r for r in chunk.records if r.offset > fence]
+        self.stats.on_chunk(len(records))
         now_ms = self.now_ms()
         run = self._decode(chunk, records, now_ms)
+        reading = _Reading(self._source(chunk, fence), records, now_ms)
         letters = [Rejected(chunk.topic, chunk.partition, records[r.index], r.reason, r.detail) for r in run.rejects]
-        columns, poison = await self._encode(run)
-        if poison:
-            letters += self._poisoned(chunk, [records[run.index[i]] for i in poison], "encoded")
+        try:
+            understood = self._understand(reading, run)
+        except Exception:
+            poison = await culprits(len(run.events), lambda group: self._understands(reading, run, group))
+            if not poison:
+                raise
+            letters += _poisoned(chunk, [records[run.index[i]] for i in poison], "encoded")
             run = _without(run, poison)
+            understood = self._understand(reading, run)
+        await self._bury(letters)
         self.stats.events += len(run.events)
         self.stats.results.update(run.results)
-        self.stats.on_chunk(len(records))
-        await self._bury(letters)
-        offsets = np.fromiter([records[i].offset for i in run.index], np.int64, len(run.index))
-        users, items = ([getattr(event, name) for event in run.events] for name in ("user_id", "item_id"))
-        return UserChange(offsets, users, items, columns, now_ms)
+        return understood
 
     def _decode(self, chunk: Chunk, records: Sequence[Record], now_ms: int) -> Run:
         partitions = self.table.partitions(chunk.partition)
@@ -165,26 +180,8 @@ class Pipeline:
             home=(chunk.partition, partitions),
         )
 
-    async def _encode(self, run: Run) -> tuple[Columns, list[int]]:
-        """Columns of a run, and the positions of events that no columns can be made of."""
-        try:
-            return self.encoder.encode(run), []
-        except Exception:
-            poison = await culprits(len(run.events), lambda group: self._encodes(run, group))
-            if not poison:
-                raise
-            return self.encoder.encode(_without(run, poison)), poison
-
-    async def _encodes(self, run: Run, group: Positions) -> bool:
-        try:
-            self.encoder.encode(_only(run, group.tolist()))
-        except Exception:  # whatever it is, the caller looks for the event that causes it
-            return False
-        return True
-
-    async def _send_deltas(self, chunk: Chunk, fence: int, change: UserChange) -> None:
-        """Once a chunk, whatever the table meets afterwards: the item side counts a source offset once anyway."""
-        source = DeltaSource(
+    def _source(self, chunk: Chunk, fence: int) -> DeltaSource:
+        return DeltaSource(
             topic=chunk.topic,
             partition=chunk.partition,
             incarnation=self.table.topic_id(chunk.topic, chunk.partition),
@@ -192,10 +189,21 @@ class Pipeline:
             last=chunk.last,
             schema=self.encoder.declaration.schema,
         )
-        records = self._maker.make(source, change.offsets, change.columns, change.items)
-        if records:
-            await self.deltas.send(records)
-            self.stats.delta_records += len(records)
+
+    def _understand(self, reading: _Reading, run: Run) -> tuple[UserChange, list[DeltaRecord]]:
+        columns = self.encoder.encode(run)
+        offsets = np.fromiter([reading.records[i].offset for i in run.index], np.int64, len(run.index))
+        users = [event.user_id for event in run.events]
+        items = [event.item_id for event in run.events]
+        deltas = self._maker.make(reading.source, offsets, columns, items)
+        return UserChange(offsets, users, columns, reading.now_ms), deltas
+
+    async def _understands(self, reading: _Reading, run: Run, group: Positions) -> bool:
+        try:
+            self._understand(reading, _only(run, group.tolist()))
+        except Exception:  # whatever it is, the caller looks for the event that causes it
+            return False
+        return True
 
     async def _apply(self, chunk: Chunk, change: UserChange, stale: Callable[[], bool]) -> Outcome:
         try:
@@ -209,18 +217,19 @@ class Pipeline:
             if not poison:
                 raise
             offsets = set(change.offsets[poison].tolist())
-            await self._bury(self._poisoned(chunk, [r for r in chunk.records if r.offset in offsets], "folded"))
+            await self._bury(_poisoned(chunk, [r for r in chunk.records if r.offset in offsets], "folded"))
             kept = np.setdiff1d(np.arange(len(change.users)), poison)
             return await self.table.apply(chunk, change.take(kept), stale)
-
-    def _poisoned(self, chunk: Chunk, records: Sequence[Record], verb: str) -> list[Rejected]:
-        detail = f"The event cannot be {verb} although it was decoded: report it as a fault of Kairos."
-        return [Rejected(chunk.topic, chunk.partition, record, "poison", detail) for record in records]
 
     async def _bury(self, letters: Sequence[Rejected]) -> None:
         if letters:
             await self.dead_letters.send(letters)
             self.stats.rejects.update(letter.reason for letter in letters)
+
+
+def _poisoned(chunk: Chunk, records: Sequence[Record], verb: str) -> list[Rejected]:
+    detail = f"The event cannot be {verb} although it was decoded: report it as a fault of Kairos."
+    return [Rejected(chunk.topic, chunk.partition, record, "poison", detail) for record in records]
 
 
 def _only(run: Run, positions: Sequence[int]) -> Run:

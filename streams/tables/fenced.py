@@ -20,10 +20,10 @@ from redis.exceptions import ResponseError
 from schemas.keys import Keys
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout
-from streams.tables.errors import Evicting, NotInitialised, Rewind
+from streams.tables.errors import Evicting, NotInitialised, Rewind, Stale
 from streams.tables.part import Chunk, LogFacts, Outcome, Part, TableStats, refuse_lost_log
 from streams.tables.store import ItemWrite, Move, Store, UserWrite
-from streams.tables.weather import TROUBLE, Weather, never
+from streams.tables.weather import STALE, TROUBLE, Weather, never
 
 C = TypeVar("C")
 
@@ -102,6 +102,8 @@ class FencedTable(ABC, Generic[C]):
         Raises Rewind when records between the fence and the chunk are missing, NotInitialised, Broken, Stale.
         """
         part = self._part(chunk.partition)
+        if stale():
+            raise Stale(STALE)
         if not part.loaded:
             async with part.lock:
                 await self._read(part, chunk.partition, stale)

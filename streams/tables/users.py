@@ -28,22 +28,21 @@ CLASSES = 4
 
 @dataclass
 class UserChange:
-    """E events of one chunk: offsets i64[E], whose and of what items, and what they say; read at `now_ms`.
+    """E events of one chunk: offsets i64[E], whose they are and what they say; read at `now_ms`.
 
     `late` is told by the fold: events late by outcome.
     """
 
     offsets: NDArray[np.int64]
     users: Sequence[str]
-    items: Sequence[str]
     columns: Columns
     now_ms: int
     late: dict[str, int] = field(default_factory=dict)
 
     def take(self, index: NDArray[np.int64]) -> UserChange:
         """The events at `index`."""
-        users, items = ([names[i] for i in index.tolist()] for names in (self.users, self.items))
-        return UserChange(self.offsets[index], users, items, self.columns.take(index), self.now_ms)
+        users = [self.users[i] for i in index.tolist()]
+        return UserChange(self.offsets[index], users, self.columns.take(index), self.now_ms)
 
     def above(self, fence: int) -> UserChange:
         """The events above a fence: all of them, unless the chunk overlaps what is applied already."""

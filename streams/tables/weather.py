@@ -42,6 +42,7 @@ _PASSING = (
 )
 # Error words that redis-py has no class for: a script runs too long, a disk is full, replicas are away.
 _PASSING_WORDS = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNKILLABLE ", "TRYAGAIN ", "CLUSTERDOWN ", "LOADING ", "OOM ")
+STALE = "The chunk is not wanted any more: its partition was sought or taken away."
 TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError)
 """Everything a call to Redis can raise."""
 
@@ -75,8 +76,7 @@ class Weather:
         pause_s = self.first_pause_s
         while True:
             if stale():
-                text = f"{what} is not wanted any more: its partition was sought or taken away."
-                raise Stale(text)
+                raise Stale(STALE)
             try:
                 result = await attempt()
             except TROUBLE as error:

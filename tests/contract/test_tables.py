@@ -3,163 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import copy
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
-from redis.asyncio import Redis
-from redis.asyncio.cluster import RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from deploy.stack import ValkeyCluster
-from schemas.keys import Keys
 from streams.tables.errors import (
-    Evicting,
-    LostRange,
-    NotInitialised,
-    Repartitioned,
     Rewind,
     Stale,
-    TopicReplaced,
-    Truncated,
 )
-from streams.tables.memory import MemoryStore
 from streams.tables.part import Outcome
-from streams.tables.redis_store import RedisStore
 from streams.tables.store import ItemWrite, Move, Store, UserWrite
 from streams.tables.users import UserTable
-from streams.tables.weather import Weather
-from tests.chunked import LAYOUT, NOW_MS, PARTITION, TOPICS, change, chunks, facts, records, truth
+from tests.chunked import LAYOUT, NOW_MS, PARTITION, TOPICS, change, chunks, records, truth
+from tests.contract.backends import Backend, MakeTable
 
 CLICKS, BROWSES, ORDERS = TOPICS.clicks, TOPICS.browses, TOPICS.orders
-
-
-class Backend(Protocol):
-    """A place that keeps tables, and a look behind the table's back."""
-
-    store: Any  # a Store, of which some tests look behind the protocol
-
-    async def rows(self, tag: bytes) -> dict[bytes, bytes]: ...
-    async def queue(self, tag: bytes) -> dict[bytes, int]: ...
-    async def meta(self, tag: bytes) -> dict[bytes, bytes]: ...
-    async def save(self, tag: bytes) -> object: ...
-    async def restore(self, tag: bytes, saved: Any) -> None: ...
-    async def clear(self, tag: bytes) -> None: ...
-
-
-class InMemory:
-    """The twin."""
-
-    def __init__(self) -> None:
-        self.store: Any = MemoryStore()
-
-    async def rows(self, tag: bytes) -> dict[bytes, bytes]:
-        return dict(self.store.tag(tag).users)
-
-    async def queue(self, tag: bytes) -> dict[bytes, int]:
-        return dict(self.store.tag(tag).queue)
-
-    async def meta(self, tag: bytes) -> dict[bytes, bytes]:
-        return dict(self.store.tag(tag).meta)
-
-    async def save(self, tag: bytes) -> object:
-        return copy.deepcopy(self.store.tag(tag))
-
-    async def restore(self, tag: bytes, saved: Any) -> None:
-        self.store.tags[tag] = copy.deepcopy(saved)
-
-    async def clear(self, tag: bytes) -> None:
-        del self.store.tags[tag]
-
-
-class InRedis:
-    """A real server or Cluster."""
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self.store: Any = RedisStore(client)
-
-    async def keys(self, tag: bytes) -> list[bytes]:
-        pattern = tag + b":*"
-        return [key async for key in self.client.scan_iter(pattern, count=10_000)]
-
-    async def rows(self, tag: bytes) -> dict[bytes, bytes]:
-        prefix = Keys.row(tag, b"")
-        found = [key for key in await self.keys(tag) if key.startswith(prefix)]
-        values = await self.client.mget(found) if found else []
-        return {key.removeprefix(prefix): value for key, value in zip(found, values, strict=True)}
-
-    async def queue(self, tag: bytes) -> dict[bytes, int]:
-        return {user: int(score) for user, score in await self.client.zrange(Keys.queue(tag), 0, -1, withscores=True)}
-
-    async def meta(self, tag: bytes) -> dict[bytes, bytes]:
-        return dict(await self.client.hgetall(Keys.meta(tag)))
-
-    async def save(self, tag: bytes) -> object:
-        return {key: await self.client.dump(key) for key in await self.keys(tag)}
-
-    async def restore(self, tag: bytes, saved: Any) -> None:
-        for key in await self.keys(tag):
-            await self.client.unlink(key)
-        for key, value in saved.items():
-            await self.client.restore(key, 0, value)
-
-    async def clear(self, tag: bytes) -> None:
-        await self.restore(tag, {})
-
-
-def client_of(url: str, **options: Any) -> Any:
-    """A client as the product builds it: no retries of its own."""
-    retry = Retry(NoBackoff(), 0)
-    if url.startswith("redis+cluster:"):
-        return RedisCluster.from_url(url.replace("redis+cluster:", "redis:"), retry=retry, **options)
-    return Redis.from_url(url, retry=retry, **options)
-
-
-@pytest.fixture(scope="module")
-def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Cluster of three primaries for this module."""
-    with ValkeyCluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        yield cluster.url
-
-
-@pytest.fixture(params=["memory", "valkey", "cluster"])
-async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
-    if request.param == "memory":
-        yield InMemory()
-        return
-    client = client_of(request.getfixturevalue("redis_url" if request.param == "valkey" else "cluster_url"))
-    yield InRedis(client)
-    await client.aclose()
-
-
-@pytest.fixture
-def keys(namespace: str) -> Keys:
-    return Keys(namespace)
-
-
-@pytest.fixture
-def tag(keys: Keys) -> bytes:
-    return keys.user_tag(PARTITION)
-
-
-MakeTable = Callable[..., UserTable]
-
-
-@pytest.fixture
-async def make(backend: Backend, keys: Keys) -> MakeTable:
-    """Makes tables of further processes over the same store; the partition is initialised."""
-
-    def make(writer: str = "a", *, store: Store | None = None, **options: Any) -> UserTable:
-        weather = Weather(first_pause_s=0.001, longest_pause_s=0.01)
-        return UserTable(store or backend.store, keys, LAYOUT, writer=writer, weather=weather, **options)
-
-    for topic in (CLICKS, BROWSES, ORDERS):
-        await make("init").initialise(facts(topic))
-    return make
 
 
 class Unlucky:
@@ -366,63 +225,6 @@ async def test_the_earliest_deadline_of_a_queued_user_counts(make: MakeTable, ba
     assert max(after.values()) > max(before.values())
 
 
-async def test_an_uninitialised_partition_is_refused(backend: Backend, keys: Keys) -> None:
-    table = UserTable(backend.store, keys, LAYOUT, writer="a")
-    (chunk,) = chunks(CLICKS, records(CLICKS, 10))
-    with pytest.raises(NotInitialised, match="kairos topics init"):
-        await table.start_position(facts(CLICKS))
-    with pytest.raises(NotInitialised):
-        await table.apply(chunk, change(chunk.records))
-
-
-async def test_a_flushed_store_is_refused_not_started_over(make: MakeTable, backend: Backend, tag: bytes) -> None:
-    table, log = make(), records(CLICKS, 100)
-    first, second = chunks(CLICKS, log)
-    await table.apply(first, change(first.records))
-    await backend.clear(tag)
-    with pytest.raises(NotInitialised, match="replay --mode rebuild"):
-        await table.apply(second, change(second.records))
-
-
-async def test_a_start_reads_from_the_base_then_from_the_fence(make: MakeTable, keys: Keys, backend: Backend) -> None:
-    await make().initialise(facts(CLICKS, partition=2, log_start=40))
-    assert await make().start_position(facts(CLICKS, partition=2, log_start=40)) == 40
-    table, log = make(), records(CLICKS, 10)
-    (chunk,) = chunks(CLICKS, log)
-    await table.apply(chunk, change(chunk.records))
-    assert await make().start_position(facts(CLICKS)) == 10
-    assert await make().start_position(facts(CLICKS, log_start=10, log_end=10)) == 10
-
-
-@pytest.mark.parametrize(
-    ("said", "error", "remedy"),
-    [
-        ({"topic_id": "id-2"}, TopicReplaced, "deleted and created again.*replay --mode rebuild"),
-        ({"partitions": 6}, Repartitioned, "restore the old count or rebuild"),
-        ({"log_start": 11}, LostRange, "raise the topic's retention"),
-        ({"log_end": 9}, Truncated, "lost records it had served.*rebuild"),
-    ],
-)
-async def test_a_log_that_is_not_the_same_is_refused(
-    make: MakeTable, said: dict[str, object], error: type[Exception], remedy: str
-) -> None:
-    table, log = make(), records(CLICKS, 10)
-    (chunk,) = chunks(CLICKS, log)
-    await table.apply(chunk, change(chunk.records))
-    with pytest.raises(error, match=remedy):
-        await make().start_position(facts(CLICKS, **said))
-
-
-async def test_the_first_initialisation_wins(make: MakeTable) -> None:
-    table = make()
-    await table.initialise(facts(CLICKS, log_start=500))
-    assert await table.start_position(facts(CLICKS)) == 0
-    with pytest.raises(TopicReplaced):
-        await table.initialise(facts(CLICKS, topic_id="id-2"))
-    with pytest.raises(Repartitioned):
-        await table.initialise(facts(CLICKS, partitions=8))
-
-
 async def test_a_released_partition_is_read_again(make: MakeTable, backend: Backend, tag: bytes) -> None:
     table, log = make(), records(CLICKS, 100)
     first, second = chunks(CLICKS, log)
@@ -445,13 +247,3 @@ async def test_a_failed_fold_leaves_no_trace(make: MakeTable, backend: Backend, 
     assert await table.folds(PARTITION, change(second.records))
     await table.apply(second, change(second.records))
     assert await backend.rows(tag) == truth(log)
-
-
-async def test_the_server_must_not_evict() -> None:
-    table = UserTable(MemoryStore("allkeys-lru"), Keys(), LAYOUT, writer="a")
-    with pytest.raises(Evicting, match="maxmemory-policy noeviction"):
-        await table.check_server()
-
-
-async def test_a_server_that_keeps_everything_is_accepted(make: MakeTable) -> None:
-    await make().check_server()

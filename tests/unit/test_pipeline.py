@@ -1,0 +1,268 @@
+"""The story of one chunk, over the memory twin: what leaves, in which order, and what the rows come to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from schemas.deltas import DeltaSource, unpack_deltas
+from schemas.keys import Keys
+from schemas.partition import partition_of
+from streams.chunks.chunk import Chunk
+from streams.deltas import DeltaRecord
+from streams.features.columns import Columns, Encoder
+from streams.features.declaration import DEFAULT
+from streams.pipeline import Pipeline, Rejected
+from streams.tables.errors import Rewind
+from streams.tables.memory import MemoryStore
+from streams.tables.part import Outcome
+from streams.tables.store import ItemWrite, Move, UserWrite
+from streams.tables.users import UserTable
+from streams.tables.weather import Weather
+from tests.chunked import (
+    LAYOUT,
+    NOW_MS,
+    PARTITION,
+    PARTITIONS,
+    TOPICS,
+    USERS,
+    Raw,
+    chunks,
+    event,
+    facts,
+    records,
+    truth,
+)
+
+CLICKS, BROWSES = TOPICS.clicks, TOPICS.browses
+HOMES = 3
+STRANGER = next(u for u in (f"s{i}" for i in range(99)) if partition_of(u.encode(), PARTITIONS) != PARTITION)
+
+
+class Story:
+    """A pipeline whose every effect is written down in order."""
+
+    def __init__(self, store: MemoryStore | None = None, encoder: Encoder | None = None) -> None:
+        self.told: list[str] = []
+        self.letters: list[Rejected] = []
+        self.records: list[DeltaRecord] = []
+        self.store = store or MemoryStore()
+        self.fates: list[str] = []
+        keys = Keys("unit")
+        self.tag = keys.user_tag(PARTITION)
+        self.table = UserTable(self, keys, LAYOUT, writer="a", weather=Weather(first_pause_s=0.001))
+        self.pipeline = Pipeline(
+            self.table,
+            encoder or Encoder(DEFAULT),
+            TOPICS,
+            _Sink(self, "letters"),
+            _Sink(self, "deltas"),
+            item_partitions=HOMES,
+            now_ms=lambda: NOW_MS,
+        )
+
+    async def begin(self) -> Story:
+        for topic in (CLICKS, BROWSES):
+            await self.table.initialise(facts(topic))
+        return self
+
+    async def process(self, *wanted: Chunk) -> list[Outcome]:
+        return [await self.pipeline.process(chunk) for chunk in wanted]
+
+    @property
+    def rows(self) -> dict[bytes, bytes]:
+        return self.store.tag(self.tag).users
+
+    async def commit(self, tag: bytes, move: Move, write: UserWrite | ItemWrite) -> bool:
+        fate = self.fates.pop(0) if self.fates else "fine"
+        self.told.append(f"commit {fate}")
+        if fate == "conflict":
+            return False
+        done = await self.store.commit(tag, move, write)
+        if fate == "unheard":
+            raise RedisConnectionError(fate)
+        return done
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+class _Sink:
+    def __init__(self, story: Story, name: str) -> None:
+        self.story, self.name = story, name
+
+    async def send(self, sent: Sequence[Any]) -> None:
+        self.story.told.append(self.name)
+        (self.story.letters if self.name == "letters" else self.story.records).extend(sent)
+
+
+@pytest.fixture
+async def story() -> Story:
+    return await Story().begin()
+
+
+def one(*values: tuple[str, bytes | None], topic: str = CLICKS, first: int = 0) -> Chunk:
+    """A chunk of these (key, value) records."""
+    log = [Raw(first + i, key.encode(), value) for i, (key, value) in enumerate(values)]
+    return chunks(topic, log, len(log))[0]
+
+
+def pairs(log: Sequence[Raw]) -> list[tuple[str, bytes | None]]:
+    return [(record.key.decode(), record.value) for record in log if record.key]
+
+
+async def test_what_leaves_leaves_before_the_fence_moves(story: Story) -> None:
+    await story.process(one((USERS[0], event(USERS[0])), (USERS[1], b"{")))
+    assert story.told == ["letters", "deltas", "commit fine"]
+
+
+async def test_neither_a_conflict_nor_a_lost_reply_sends_again(story: Story) -> None:
+    story.fates = ["conflict", "unheard", "conflict"]
+    log = records(CLICKS, 100)
+    assert await story.process(*chunks(CLICKS, log)) == [Outcome.APPLIED] * 2
+    assert story.told.count("deltas") == 2
+    assert story.rows == truth(log)
+
+
+async def test_a_chunk_with_nothing_to_send_sends_nothing(story: Story) -> None:
+    log = [Raw(0, USERS[0].encode(), event(USERS[0], kind="return"))]
+    await story.table.initialise(facts(TOPICS.orders))
+    await story.process(*chunks(TOPICS.orders, log))
+    assert story.told == ["commit fine"]
+
+
+async def test_a_skipped_chunk_and_a_hole_send_nothing(story: Story) -> None:
+    first, _, third = chunks(CLICKS, records(CLICKS, 150))
+    await story.process(first)
+    story.told.clear()
+    assert await story.process(first) == [Outcome.SKIPPED]
+    with pytest.raises(Rewind):
+        await story.process(third)
+    assert story.told == []
+
+
+async def test_a_stale_chunk_is_given_up(story: Story) -> None:
+    (chunk,) = chunks(CLICKS, records(CLICKS, 10))
+    assert await story.pipeline.process(chunk, lambda: True) is Outcome.STALE
+    assert story.told == []
+    assert story.rows == {}
+
+
+async def test_bad_records_go_aside_and_harm_no_neighbour(story: Story) -> None:
+    good = records(CLICKS, 20)
+    bad = [(USERS[0], b"{"), (USERS[1], event(USERS[2])), (STRANGER, event(STRANGER)), (USERS[3], None)]
+    mixed = one(*pairs(good[:10]), *bad, *pairs(good[10:]))
+    assert await story.process(mixed) == [Outcome.APPLIED]
+    assert story.rows == truth(good)
+    assert sorted(letter.reason for letter in story.letters) == ["json", "key mismatch", "null value", "partition"]
+    assert story.pipeline.stats.rejects == {"json": 1, "key mismatch": 1, "null value": 1, "partition": 1}
+    assert {letter.record.offset for letter in story.letters} == {10, 11, 12, 13}
+    assert story.table.fence(CLICKS, PARTITION) == 23
+
+
+async def test_a_user_of_another_partition_is_told_the_remedy(story: Story) -> None:
+    await story.process(one((STRANGER, event(STRANGER))))
+    assert "murmur2" in story.letters[0].detail
+    assert story.rows == {}
+
+
+async def test_a_chunk_of_nothing_but_bad_records_moves_on(story: Story) -> None:
+    await story.process(one((USERS[0], b"x"), (USERS[1], b"y")))
+    assert story.told == ["letters", "commit fine"]
+    assert story.table.fence(CLICKS, PARTITION) == 1
+
+
+async def test_an_event_of_the_future_is_a_result_not_a_letter(story: Story) -> None:
+    await story.process(one((USERS[0], event(USERS[0], ts_ms=NOW_MS + 3_600_000))))
+    assert story.letters == []
+    assert story.pipeline.stats.results["future"] == 1
+    assert story.rows == {}
+
+
+async def test_an_overlap_is_read_from_the_fence_on(story: Story) -> None:
+    log = records(CLICKS, 100)
+    await story.process(*chunks(CLICKS, log[:60], 60))
+    story.records.clear()
+    (overlap,) = chunks(CLICKS, log[30:], 70)
+    await story.process(overlap)
+    assert story.rows == truth(log)
+    assert {(DeltaSource.of(r.headers).first, DeltaSource.of(r.headers).last) for r in story.records} == {(60, 99)}
+
+
+async def test_deltas_say_what_the_events_said(story: Story) -> None:
+    log = records(CLICKS, 100, gaps=True)
+    (chunk,) = chunks(CLICKS, log, 100)
+    await story.process(chunk)
+    said = set()
+    for record in story.records:
+        source = DeltaSource.of(record.headers)
+        assert (source.topic, source.partition, source.incarnation) == (CLICKS, PARTITION, "id-1")
+        deltas, ids = unpack_deltas(record.value)
+        assert {partition_of(item.encode(), HOMES) for item in ids} == {record.partition}
+        said |= {(source.first + int(d["offset"]), int(d["ts_ms"]), ids[d["item"]]) for d in deltas}
+    assert said == {(r.offset, *_time_and_item(r)) for r in log}
+
+
+def _time_and_item(record: Raw) -> tuple[int, str]:
+    body = orjson.loads(record.value or b"")
+    return body["ts_ms"], body["item_id"]
+
+
+async def test_deltas_do_not_depend_on_the_clock_or_on_what_was_before(story: Story) -> None:
+    log = records(CLICKS, 100)
+    first, second = chunks(CLICKS, log)
+    await story.process(first, second)
+    other = await Story().begin()
+    other.pipeline.now_ms = lambda: NOW_MS + 1_000_000
+    await other.process(first, second)
+    assert other.records == story.records
+
+
+class Touchy(Encoder):
+    """An encoder with a fault: it fails on one item, and makes columns that cannot be folded of another."""
+
+    def encode(self, run: Any) -> Columns:
+        items = [event.item_id for event in run.events]
+        if "bomb" in items:
+            raise ZeroDivisionError
+        columns = super().encode(run)
+        mine = np.array([item == "mine" for item in items], bool)
+        if not mine.any():
+            return columns
+        zone = columns.zone.astype(object)
+        zone[mine] = None  # nothing that its deltas carry, but its row cannot be folded
+        return columns._replace(zone=zone)
+
+
+@pytest.mark.parametrize("item", ["bomb", "mine"])
+async def test_poison_is_set_aside_alone(item: str) -> None:
+    story = await Story(encoder=Touchy(DEFAULT)).begin()
+    good = records(CLICKS, 60)
+    poison = [(user, event(user, item=item)) for user in USERS[5:7]]
+    chunk = one(*pairs(good[:9]), poison[0], *pairs(good[9:]), poison[1])
+    assert await story.process(chunk) == [Outcome.APPLIED]
+    assert story.rows == truth(good)
+    assert [(letter.reason, letter.record.offset) for letter in story.letters] == [("poison", 9), ("poison", 61)]
+    assert story.table.fence(CLICKS, PARTITION) == 61
+    assert story.told.count("deltas") == 1
+
+
+async def test_a_step_that_fails_on_everything_is_not_blamed_on_the_records() -> None:
+    story = await Story(encoder=Touchy(DEFAULT)).begin()
+    everything = one(*[(user, event(user, item="bomb")) for user in USERS[:20]])
+    with pytest.raises(ZeroDivisionError):
+        await story.process(everything)
+    assert story.letters == []
+    assert story.rows == {}
+
+
+async def test_late_events_are_counted_by_outcome(story: Story) -> None:
+    recent = one((USERS[0], event(USERS[0], ts_ms=NOW_MS - 1_000)))
+    late = one((USERS[0], event(USERS[0], ts_ms=NOW_MS - 2_000_000)), first=1)
+    await story.process(recent, late)
+    assert story.table.late == {"partial": 1}
