@@ -17,7 +17,7 @@ LONGEST_PAUSE_S = 1.0
 
 
 class Holding:
-    """The leases in hand. One lock guards their tokens: beside an extension an acknowledgement would carry an old one."""
+    """The leases in hand. One lock guards their tokens: an acknowledgement beside an extension would carry old ones."""
 
     def __init__(self, queue: LeaseQueue, missing: Waiting, metrics: ModelMetrics, clock: Callable[[], int]) -> None:
         self._queue, self._missing, self._metrics, self._clock = queue, missing, metrics, clock

@@ -78,11 +78,11 @@ class ModelMetrics:
             self.leased.labels(name).inc()
             self.queue_wait.labels(name).observe(max(now_ms - lease.deadline_ms, 0) / 1000)
 
-    def items_read(self, known: int, poll: Poll) -> None:
-        """Account for one look at what changed of the items."""
+    def items_read(self, known: int, poll: Poll | None) -> None:
+        """Account for one look at what changed of the items, or for the first load of all."""
         self.items.set(known)
         self.items_seen.set_to_current_time()
-        self.item_reloads.inc(poll.reloaded)
+        self.item_reloads.inc(poll is not None and poll.reloaded)
 
     def batch_scored(self, batch: Batch[Any], scored: Scored, seconds: float) -> None:
         """Account for one batch; its padding is what the ranker computed, where it says so."""

@@ -12,11 +12,26 @@ from streams.service.settings import Connections, Shell, setting
 
 
 @dataclass(frozen=True)
+class ModelShell(Shell):
+    """What the model worker shows of itself; its port leaves the stream worker's free on the same machine."""
+
+    http: str = setting("KAIROS_HTTP", "host:port of /live, /ready, /metrics; port 0 = any.", default="127.0.0.1:6067")
+
+
+@dataclass(frozen=True)
+class WhyTools:
+    """What `kairos why` needs."""
+
+    connections: Connections
+    shell: ModelShell
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """What `kairos model` needs."""
 
     connections: Connections
-    shell: Shell
+    shell: ModelShell
     policy: PolicySettings
     features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
     zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC")

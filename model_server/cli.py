@@ -1,0 +1,69 @@
+"""The model side's sub-commands: model, train, why."""
+
+import argparse
+import asyncio
+import os
+import signal
+
+from model_server.scoring import RankerSource
+from model_server.settings import ModelSettings, WhyTools
+from streams.features.declaration import Declaration
+from streams.service import logs, settings
+
+
+def model(argv: list[str]) -> int:
+    """`kairos model`: score affected users and produce push candidates."""
+    parser = _parser("model", "Score affected users and produce push candidates, until told to stop.", ModelSettings)
+    parser.add_argument("--drain", action="store_true", help="stop when nobody is queued any more (who is held waits)")
+    arguments = parser.parse_args(argv)
+    read = settings.read(ModelSettings, os.environ)
+    logs.setup(read.shell.log, read.shell.log_level)
+    return asyncio.run(_serve(read, burst=arguments.drain))
+
+
+def train(argv: list[str]) -> int:
+    """`kairos train`: learn the ranker and write a bundle."""
+    from model_server.training.cli import main
+
+    return main(argv)
+
+
+def why(argv: list[str]) -> int:
+    """`kairos why USER`: print the latest decisions about a user."""
+    from model_server.why import why as explain
+
+    parser = _parser("why", "Show why a user got a push, or did not: the newest decisions first.", WhyTools)
+    parser.add_argument("user", help="the user_id of the events")
+    parser.add_argument("-n", "--newest", type=int, default=3, help="how many decisions (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a page")
+    arguments = parser.parse_args(argv)
+    read = settings.read(WhyTools, os.environ)
+    logs.setup(read.shell.log, "error")
+    return asyncio.run(explain(read.connections, arguments.user, newest=arguments.newest, as_json=arguments.json))
+
+
+async def _serve(read: ModelSettings, *, burst: bool) -> int:
+    from model_server.life import Life
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return await Life(read, _rankers, burst=burst).run(stop)
+
+
+def _rankers(read: ModelSettings, declaration: Declaration) -> RankerSource:
+    from pathlib import Path
+
+    from model_server.bundle import BundleWatcher
+
+    return BundleWatcher(None if read.model_dir is None else Path(read.model_dir), declaration, read.device)
+
+
+def _parser(name: str, about: str, cls: type) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"kairos {name}",
+        description=about,
+        epilog=settings.help_text(cls),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )

@@ -1,0 +1,187 @@
+"""The life of a model worker: wait for Redis and Kafka, work until told to stop or done, leave and say why.
+
+Exit codes: 0 told to stop, or nothing left in burst mode; 1 a fault of the program; 75 a dependency stayed away too
+long (start again); 78 refused: an operator must act first.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+from aiokafka.errors import KafkaError
+from prometheus_client import CollectorRegistry
+from redis.exceptions import RedisError
+
+from model_server.items import ItemStore
+from model_server.messages import Scribe
+from model_server.metrics import ModelMetrics
+from model_server.outbound import Outbound, OutboundError
+from model_server.queue import PASSING, LeaseQueue
+from model_server.scoring import RankerSource
+from model_server.settings import ModelSettings
+from model_server.worker import Parts, Worker
+from schemas.keys import Keys
+from streams.features.calendar import Calendar
+from streams.features.declaration import DEFAULT, Declaration, load
+from streams.features.items import ItemLayout
+from streams.features.rows import Layout, SchemaMismatchError
+from streams.service import http
+from streams.service.kafka import producer_options
+from streams.service.redis import connect
+from streams.service.waiting import Waiting
+
+EXIT_FAULT, EXIT_AGAIN, EXIT_REFUSED = 1, 75, 78
+STUCK_MS = 120_000
+"""A forward pass that takes longer than this will not come back."""
+
+log = logging.getLogger(__name__)
+
+
+class NotInitialisedError(OSError):
+    """The namespace has no partitions yet; somebody has to run `kairos topics create`."""
+
+
+class Life:
+    """One process's life; `rankers` makes the source of rankers from settings and declaration, in a thread."""
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        rankers: Callable[[ModelSettings, Declaration], RankerSource],
+        *,
+        burst: bool = False,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self.settings, self.burst = settings, burst
+        self.declaration = DEFAULT if settings.features is None else load(settings.features)
+        self.registry = CollectorRegistry()
+        self.metrics = ModelMetrics(self.registry, self.declaration.delays_ms)
+        self.address = ""
+        self._rankers, self._clock = rankers, clock or (lambda: time.time_ns() // 1_000_000)
+        self._waiting = Waiting()
+        self._redis: Any = connect(settings.connections)
+        self._outbound: Outbound | None = None
+        self._worker: Worker | None = None
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Live until `stop` is set, the queue is empty in burst mode, or something ends this life; the exit code."""
+        address = self.settings.shell.http
+        async with await http.serve(address, live=self.stuck, ready=self.missing, registry=self.registry) as server:
+            self.address = server.address
+            log.info("Probes and metrics on http://%s/ready", server.address)
+            working, stopping = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            try:
+                return await self._leave(working)
+            finally:
+                await self._close()
+
+    def missing(self) -> Mapping[str, str]:
+        """What keeps this worker from being ready, each with a sentence; empty when it works."""
+        missing = dict(self._waiting.missing)
+        if self._outbound is not None and self._outbound.trouble:
+            missing["Kafka"] = self._outbound.trouble
+        if not missing and self._worker is None:
+            missing["worker"] = "It is starting."
+        return missing
+
+    def stuck(self) -> Mapping[str, str]:
+        """What will not come back by itself, each with a sentence."""
+        since_ms = None if self._worker is None else self._worker.scoring_since_ms
+        if since_ms is None or self._clock() - since_ms < STUCK_MS:
+            return {}
+        return {"ranker": f"A forward pass has been running for {(self._clock() - since_ms) // 1000} s."}
+
+    async def _work(self) -> None:
+        parts = await self._arrive()
+        self._worker = Worker(parts, burst=self.burst)
+        self.metrics.serving(parts.rankers.current().version)
+        await self._worker.run()
+
+    async def _leave(self, working: "asyncio.Task[None]") -> int:
+        """Let the batches under way end, within the time a stop may take."""
+        if not working.done() and self._worker is not None:
+            log.info("Told to stop: finishing the batches under way.")
+            self._worker.stop()
+            await asyncio.wait({working}, timeout=self.settings.stop_s)
+        late = self._worker is not None and not working.done()
+        working.cancel()
+        (error,) = await asyncio.gather(working, return_exceptions=True)
+        if late:
+            log.error(
+                "The batches under way did not end within %g s; their users are scored again.", self.settings.stop_s
+            )
+            return EXIT_AGAIN
+        return 0 if isinstance(error, asyncio.CancelledError | None) else _code(error)
+
+    async def _close(self) -> None:
+        if self._outbound is not None:
+            await self._outbound.stop()
+        await self._redis.aclose()
+
+    async def _arrive(self) -> Parts:
+        """Wait for all that is needed."""
+        settings, keys = self.settings, self.settings.connections.keys
+        partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.user_tag(0)))
+        item_partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.item_tag(0)))
+        items = ItemStore(self._redis, keys, item_partitions, ItemLayout(self.declaration))
+        await self._ride("Redis (items)", items.load)
+        items.advance()
+        self.metrics.items_read(len(items.arrays.ids), None)
+        outbound = self._outbound = Outbound(producer_options(settings.connections), partitions)
+        await self._waiting.until("Kafka", outbound.start, (KafkaError, OSError))
+        rankers = await asyncio.to_thread(self._rankers, settings, self.declaration)
+        run_id = secrets.token_hex(8)
+        return Parts(
+            redis=self._redis,
+            keys=keys,
+            queue=LeaseQueue(self._redis, keys, partitions, round(settings.lease_s * 1000), Random(run_id)),
+            items=items,
+            rankers=rankers,
+            outbound=outbound,
+            scribe=Scribe(
+                settings.connections.topics, keys.namespace, run_id, self.declaration.schema, settings.policy
+            ),
+            layout=Layout(self.declaration),
+            calendar=Calendar(settings.zone),
+            metrics=self.metrics,
+            missing=self._waiting,
+            settings=settings,
+            clock=self._clock,
+        )
+
+    async def _ride(self, name: str, attempt: Callable[[], Any]) -> Any:
+        return await self._waiting.until(name, attempt, PASSING)
+
+    async def _partitions(self, keys: Keys, tag: bytes) -> int:
+        """Partition count behind a tag. Raises NotInitialisedError."""
+        count = await self._redis.hget(Keys.meta(tag), "n")
+        if count is None:
+            text = (
+                f"namespace {keys.namespace} is not initialised in this Redis: run `kairos topics create`, "
+                "or set KAIROS_REDIS and KAIROS_NAMESPACE to where the stream worker writes"
+            )
+            raise NotInitialisedError(text)
+        return int(count)
+
+
+def _code(error: BaseException) -> int:
+    """Say why the worker ends, and with which code."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, OutboundError | SchemaMismatchError):
+        log.critical("%s", error)
+        return EXIT_REFUSED
+    if isinstance(error, RedisError):
+        log.critical("Redis refuses and will go on to: %s. Check the user's rights and what the keys hold.", error)
+        return EXIT_REFUSED
+    if isinstance(error, KafkaError | OSError):
+        log.critical("%s", error)
+        return EXIT_AGAIN
+    log.critical("The worker met a fault of its own and ends; what it held is scored again.", exc_info=error)
+    return EXIT_FAULT
