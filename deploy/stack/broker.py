@@ -40,7 +40,8 @@ class Broker:
     """One broker with its data folder; `stop`, `kill` and `start` again keep data and port.
 
     config     server properties over SETTINGS
-    listeners  further listeners by name, with their security protocol: {"SECURE": "SASL_PLAINTEXT"}; see `addresses`
+    listeners  further listeners by name, with their security protocol: {"SECURE": "SASL_SSL"}; see `addresses`
+    users      passwords by user for SCRAM-SHA-512, created when the data folder is
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Broker:
         port: int | None = None,
         config: Mapping[str, str] | None = None,
         listeners: Mapping[str, str] | None = None,
+        users: Mapping[str, str] | None = None,
         jvm: tuple[str, ...] = JVM,
         say: fetch.Say = lambda _: None,
     ) -> None:
@@ -58,7 +60,8 @@ class Broker:
         self._controller_port = ports.free_port()
         self._protocols = dict(listeners or {})
         self._ports = {name: ports.free_port() for name in self._protocols}
-        self._config, self._jvm, self._say = dict(config or {}), jvm, say
+        self._config, self._users = dict(config or {}), dict(users or {})
+        self._jvm, self._say = jvm, say
         self._child: Child | None = None
 
     @property
@@ -127,9 +130,11 @@ class Broker:
         return [java, *self._jvm, logging, "-cp", f"{jars}/*", main, *arguments]
 
     def _format(self, java: Path, jars: Path, properties: Path) -> None:
-        command = self._command(
-            java, jars, "kafka.tools.StorageTool", "format", "--cluster-id", cluster_id(), "--config", properties
-        )
+        users = [
+            f"--add-scram=SCRAM-SHA-512=[name={name},password={password}]" for name, password in self._users.items()
+        ]
+        arguments: list[str | Path] = ["format", "--cluster-id", cluster_id(), "--config", properties, *users]
+        command = self._command(java, jars, "kafka.tools.StorageTool", *arguments)
         formatting = Child.start("Kafka's StorageTool", command, folder=self.folder, log=self.log)
         if formatting.finish(timeout_s=60) != 0:
             msg = f"Kafka could not format {self.folder / 'data'}; its log {self.log} closes with:\n{formatting.tail()}"

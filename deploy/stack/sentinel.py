@@ -33,8 +33,10 @@ class ValkeySentinel:
         return int(port)
 
     def wait_promoted(self, timeout_s: float = 30) -> None:
-        """Block until the replica is the primary."""
-        self._wait(lambda: self.primary_port() == self.replica.port, "promoted the replica", timeout_s)
+        """Block until the replica is the primary and clients are sent to it."""
+        self._wait(
+            lambda: self.primary_port() == self.replica.port and self._healthy(), "promoted the replica", timeout_s
+        )
 
     def start(self, timeout_s: float = 30) -> Self:
         """Start all three and block until the replica follows and the Sentinel knows it."""
@@ -53,6 +55,11 @@ class ValkeySentinel:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _healthy(self) -> bool:
+        """Tell whether the Sentinel holds the primary for one that answers and takes writes."""
+        with redis.Redis(port=self.watcher.port) as client:
+            return bool(client.sentinel_master(SERVICE)["flags"] == "master")
 
     def _followed(self) -> bool:
         with redis.Redis(port=self.watcher.port) as client:

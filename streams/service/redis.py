@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from streams.service.addresses import RedisAddress, redis_address
@@ -37,8 +38,21 @@ def _sentinel(address: RedisAddress, options: dict[str, Any]) -> Redis:
     }
     sentinel: Any = Sentinel  # redis-py leaves its constructor untyped
     known = sentinel(address.hosts, sentinel_kwargs={**transport, "ssl": address.tls})
-    client: Redis = known.master_for(address.service, db=address.db, ssl=address.tls, **options)
+    client: Redis = known.master_for(
+        address.service, connection_pool_class=_Pool, db=address.db, ssl=address.tls, **options
+    )
     return client
+
+
+class _Pool(SentinelConnectionPool):
+    """Connections to the primary that take those to the Sentinels along when they close."""
+
+    sentinel_manager: Sentinel
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        await super().disconnect(inuse_connections)
+        for sentinel in self.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 def _options(connections: Connections, address: RedisAddress) -> dict[str, Any]:
