@@ -1,0 +1,141 @@
+"""The clients built from settings get in: TLS and SASL at Kafka; TLS, ACL and Cluster at Redis."""
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from redis.exceptions import AuthenticationError, ConnectionError  # noqa: A004
+
+from deploy.stack import Broker, Valkey, ValkeyCluster
+from streams.service import kafka, redis, settings
+from streams.service.addresses import redis_address
+from streams.service.settings import Connections
+
+JAAS = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_app="secret";'
+
+
+def connections(**env: str | Path) -> Connections:
+    return settings.read(Connections, {f"KAIROS_{name}": str(text) for name, text in env.items()})
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: TLS is not tested")
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    options = (
+        "-x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    )
+    command: list[str | Path] = ["openssl", "req", *options.split(), "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.fixture(scope="module")
+def broker(certificate: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker that also listens with TLS and with a login."""
+    store = tmp_path_factory.mktemp("store") / "store.pem"
+    store.write_text("".join(path.read_text() for path in reversed(certificate)))
+    config = {
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(store),
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.login.plain.sasl.jaas.config": JAAS,
+        "listener.name.both.plain.sasl.jaas.config": JAAS,
+    }
+    listeners = {"TLS": "SSL", "LOGIN": "SASL_PLAINTEXT", "BOTH": "SASL_SSL"}
+    with Broker(tmp_path_factory.mktemp("kafka"), config=config, listeners=listeners) as running:
+        yield running
+
+
+async def topics_of(made: Connections) -> list[str]:
+    admin = AIOKafkaAdminClient(**kafka.client_options(made))
+    try:
+        await admin.start()
+        names: list[str] = await admin.list_topics()
+    finally:
+        await admin.close()
+    return names
+
+
+@pytest.mark.parametrize(
+    ("listener", "env"),
+    [
+        ("TLS", {"KAFKA_SECURITY": "SSL"}),
+        ("LOGIN", {"KAFKA_SECURITY": "SASL_PLAINTEXT", "KAFKA_USERNAME": "app", "KAFKA_PASSWORD": "secret"}),
+        ("BOTH", {"KAFKA_SECURITY": "SASL_SSL", "KAFKA_USERNAME": "app", "KAFKA_PASSWORD": "secret"}),
+    ],
+)
+async def test_kafka_with_tls_and_a_login(
+    broker: Broker, certificate: tuple[Path, Path], listener: str, env: dict[str, str]
+) -> None:
+    made = connections(KAFKA=broker.addresses[listener], KAFKA_CA=certificate[0], KAFKA_SASL_MECHANISM="PLAIN", **env)
+    assert await topics_of(made) == []
+
+
+async def test_redis_with_an_acl_user(make_valkey: Callable[..., Valkey]) -> None:
+    server = make_valkey()
+    address = f"127.0.0.1:{server.port}"
+    admin = redis.connect(connections(REDIS=f"redis://{address}"))
+    await admin.execute_command("ACL", "SETUSER", "app", "on", ">p@ss", "~*", "+@all")
+    await admin.aclose()
+    for env in ({"REDIS": f"redis://app:p%40ss@{address}"}, {"REDIS_USERNAME": "app", "REDIS_PASSWORD": "p@ss"}):
+        client = redis.connect(connections(**{"REDIS": f"redis://{address}", **env}))
+        assert await client.execute_command("ACL", "WHOAMI") == b"app"
+        await client.aclose()
+    client = redis.connect(connections(REDIS=f"redis://app:wrong@{address}"))
+    with pytest.raises(AuthenticationError):
+        await client.ping()
+    await client.aclose()
+
+
+@asynccontextmanager
+async def tls_before(port: int, certificate: tuple[Path, Path]) -> AsyncIterator[int]:
+    """A port with TLS that asks for a certificate, before a plain one: the packaged Valkey has no TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    context.load_verify_locations(certificate[0])
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pipe(reader, behind_writer), pipe(behind_reader, writer))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_redis_with_tls_and_a_client_certificate(redis_url: str, certificate: tuple[Path, Path]) -> None:
+    plain = redis_address(redis_url)
+    async with tls_before(plain.hosts[0][1], certificate) as port:
+        url, known = f"rediss://localhost:{port}", {"REDIS_CERT": certificate[0], "REDIS_KEY": certificate[1]}
+        client = redis.connect(connections(REDIS=url, REDIS_CA=certificate[0], **known))
+        assert await client.ping()
+        await client.aclose()
+        for env in ({"REDIS_CA": certificate[0]}, known):
+            stranger = redis.connect(connections(REDIS=url, **env))
+            with pytest.raises(ConnectionError):
+                await stranger.ping()
+            await stranger.aclose()
+
+
+async def test_redis_by_cluster_url(tmp_path: Path) -> None:
+    with ValkeyCluster(tmp_path / "cluster") as cluster:
+        client = redis.connect(connections(REDIS=cluster.url))
+        for number in range(20):
+            await client.set(f"{{{number}}}:x", number)
+        assert [await client.get(f"{{{number}}}:x") for number in range(20)] == [b"%d" % n for n in range(20)]
+        await client.aclose()
