@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import urllib.error
@@ -61,10 +62,19 @@ def start(name: str, command: Sequence[str], *, folder: Path, env: Mapping[str, 
     )
 
 
-def complete(name: str, command: Sequence[str], *, folder: Path, env: Mapping[str, str], timeout_s: float = 60) -> str:
-    """Run a `kairos COMMAND…` to its end and return its output; a StackError shows it when the command fails."""
+async def complete(
+    name: str, command: Sequence[str], *, folder: Path, env: Mapping[str, str], timeout_s: float = 60
+) -> str:
+    """Run a `kairos COMMAND…` to its end and return its output; a StackError shows it when the command fails.
+
+    The command is killed when this is cancelled.
+    """
     child = start(name, command, folder=folder, env=env)
-    status = child.finish(timeout_s)
+    try:
+        status = await asyncio.to_thread(child.finish, timeout_s)
+    except asyncio.CancelledError:
+        child.kill()
+        raise
     if status != 0:
         msg = f"kairos {' '.join(command)} ended with {status}; its log {child.log} closes with:\n{child.tail()}"
         raise StackError(msg)

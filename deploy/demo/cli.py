@@ -6,10 +6,12 @@ import argparse
 import asyncio
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -42,11 +44,10 @@ def demo(argv: Sequence[str]) -> int:
 
 
 def _run(options: argparse.Namespace, screen: Screen) -> Report:
-    with tempfile.TemporaryDirectory(prefix="kairos-demo-") as temporary:
-        folder = (options.folder or Path(temporary)).absolute()
-        source = _source(options, screen)
-        screen.note(source.about)
-        theirs = "KAIROS_KAFKA" in os.environ or "KAIROS_REDIS" in os.environ
+    source = _source(options, screen)
+    screen.note(source.about)
+    theirs = "KAIROS_KAFKA" in os.environ or "KAIROS_REDIS" in os.environ
+    with _folder(options.folder, screen) as folder:
         plan = Plan(
             seconds=options.seconds,
             folder=folder,
@@ -55,6 +56,27 @@ def _run(options: argparse.Namespace, screen: Screen) -> Report:
             apart=f"demo-{secrets.token_hex(3)}" if theirs else "",
         )
         return asyncio.run(Demo(plan, source, screen).run())
+
+
+@contextmanager
+def _folder(named: Path | None, screen: Screen) -> Iterator[Path]:
+    """The folder of data and logs; an unnamed one is removed, unless something went wrong and its logs are wanted."""
+    folder = Path(tempfile.mkdtemp(prefix="kairos-demo-")) if named is None else named.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    except Exception:
+        screen.note(f"The logs are in {folder}")
+        raise
+    except BaseException:
+        _forget(folder, named)
+        raise
+    _forget(folder, named)
+
+
+def _forget(folder: Path, named: Path | None) -> None:
+    if named is None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _source(options: argparse.Namespace, screen: Screen) -> Source:

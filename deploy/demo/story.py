@@ -61,6 +61,8 @@ class Demo:
         if task is not None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with self._cleanup:
+            past = asyncio.create_task(asyncio.to_thread(self.source.past))
+            self._cleanup.push_async_callback(cancelled, past)
             await self._servers()
             await self._topics()
             connections = settings.read(Connections, self.env)
@@ -70,7 +72,7 @@ class Demo:
             tables = await self._cleanup.enter_async_context(Tables.reading(kafka, client, topics, connections.keys))
             producer = await self._cleanup.enter_async_context(producing(connections))
             await self._stream_workers()
-            await self._past(producer, topics, tables)
+            await self._past(past, producer, topics, tables)
             if self.plan.train:
                 await self._training()
             gateway = Gateway(topics, self.ledger, self.source.push)
@@ -83,8 +85,9 @@ class Demo:
     async def _servers(self) -> None:
         with self.screen.step("Starting Apache Kafka and Valkey") as step:
             stack = LocalStack(self.plan.folder / "stack", say=step.says)
-            await asyncio.to_thread(stack.start)
-            self._cleanup.push_async_callback(asyncio.to_thread, stack.stop)
+            starting = asyncio.create_task(asyncio.to_thread(stack.start))
+            self._cleanup.push_async_callback(stopped, starting, stack)
+            await asyncio.shield(starting)
             ours = stack.broker is not None and stack.valkey is not None
             step.says("Apache Kafka and Valkey run here" if ours else "Kafka and Redis are those the environment names")
         apart = {"KAIROS_TOPIC_PREFIX": f"{self.plan.apart}.", "KAIROS_NAMESPACE": self.plan.apart}
@@ -108,9 +111,11 @@ class Demo:
                 await asyncio.to_thread(worker.wait_ready)
             step.says(f"The {name} {'waits' if count == 1 else 'wait'} for events")
 
-    async def _past(self, producer: AIOKafkaProducer, topics: Topics, tables: Tables) -> None:
+    async def _past(
+        self, gathering: asyncio.Task[Sequence[LogEvent]], producer: AIOKafkaProducer, topics: Topics, tables: Tables
+    ) -> None:
         with self.screen.step("Gathering the past") as step:
-            past = await asyncio.to_thread(self.source.past)
+            past = await gathering
             items = items_of(self.source.catalogue(), now_ms())
             step.says(f"The past has {len(past):,} events about {len(items):,} items")
         with self.screen.step("Kafka → worker → rows in Redis") as step:
@@ -165,10 +170,17 @@ class Demo:
         return service
 
     async def _command(self, name: str, command: list[str]) -> None:
-        await asyncio.to_thread(children.complete, name, command, folder=self.plan.folder, env=self.env)
+        await children.complete(name, command, folder=self.plan.folder, env=self.env)
 
 
-async def cancelled(task: asyncio.Task[None]) -> None:
+async def stopped(starting: asyncio.Task[LocalStack], stack: LocalStack) -> None:
+    """Stop the servers; a start under way cannot be cut short, so its end is awaited."""
+    with suppress(Exception):
+        await starting
+    await asyncio.to_thread(stack.stop)
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait for its end; what it failed with is raised."""
     task.cancel()
     with suppress(asyncio.CancelledError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,5 +11,5 @@ from deploy.demo import children
 async def train(folder: Path, env: Mapping[str, str], tell: Callable[[float, float], None]) -> str:
     """Train quickly and put the bundle where the model worker looks for it; one line about the result."""
     tell(0, 1)
-    await asyncio.to_thread(children.complete, "train", ["train"], folder=folder, env=env, timeout_s=300)
+    await children.complete("train", ["train"], folder=folder, env=env, timeout_s=300)
     return ""

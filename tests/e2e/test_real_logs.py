@@ -62,7 +62,8 @@ async def test_every_row_of_a_real_log_equals_the_oracle(
         "KAIROS_ZONE": log.zone,
         "KAIROS_HORIZON_DAYS": "500",
     }
-    complete("topics", ["topics", "create", "--partitions", "3", "--item-partitions", "2"], folder=tmp_path, env=env)
+    layout = ["--partitions", "3", "--item-partitions", "2"]
+    await complete("topics", ["topics", "create", *layout], folder=tmp_path, env=env)
     worker = Service.start("worker", ["worker"], folder=tmp_path, env=env).wait_ready()
     try:
         users, items = await rows_after(log, settings.read(Connections, env))
