@@ -1,6 +1,7 @@
 """What every row must hold, computed from the whole history at once and never folded: the oracle of the benchmarks."""
 
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +66,7 @@ def users_of(traffic: Traffic) -> Users:
     )
 
 
-def wrong_rows(expected: Users, rows: dict[str, bytes]) -> int:
+def wrong_rows(expected: Users, rows: Mapping[str, bytes]) -> int:
     """How many users' packed rows differ, are missing, or should not be there."""
     wanted = expected.blobs()
     assert all(len(row) == ROW_BYTES for row in wanted.values())

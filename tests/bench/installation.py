@@ -108,12 +108,15 @@ class Installation:
         found = pipeline.execute()
         return {(topic, p): -1 if o is None else int(o) for (topic, p, _), o in zip(wanted, found, strict=True)}
 
-    def ends(self) -> dict[tuple[str, int], int]:
-        """End offset of every input partition."""
-        names = self.topics
-        wanted = [TopicPartition(t, p) for t in names.user_inputs for p in range(self.partitions)]
-        wanted += [TopicPartition(t, p) for t in names.item_inputs for p in range(self.item_partitions)]
+    def user_ends(self) -> dict[tuple[str, int], int]:
+        """End offset of every partition keyed by user."""
+        return self._ends([TopicPartition(t, p) for t in self.topics.user_inputs for p in range(self.partitions)])
 
+    def item_ends(self) -> dict[tuple[str, int], int]:
+        """End offset of every partition keyed by item."""
+        return self._ends([TopicPartition(t, p) for t in self.topics.item_inputs for p in range(self.item_partitions)])
+
+    def _ends(self, wanted: list[TopicPartition]) -> dict[tuple[str, int], int]:
         async def ask() -> dict[TopicPartition, int]:
             consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka)
             await consumer.start()

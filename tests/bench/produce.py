@@ -24,8 +24,11 @@ async def create(kafka: str, topics: Mapping[str, int]) -> None:
 
 
 async def publish(kafka: str, topic_of: Sequence[str], traffic: Traffic, partitions: int) -> None:
-    """Send every event to the topic of its kind (`topic_of` by kind code), in order within each partition."""
-    keys, values, ts_ms = traffic.keys(), traffic.values(), traffic.ts_ms.tolist()
+    """Send every event to the topic of its kind (`topic_of` by kind code), in order within each partition.
+
+    Records are stamped now: under event times of long ago, retention would delete them while we measure.
+    """
+    keys, values = traffic.keys(), traffic.values()
     partition = partitions_of(keys, partitions)
     topics = np.array(topic_of)[traffic.kind]
     producer = AIOKafkaProducer(bootstrap_servers=kafka, max_batch_size=BATCH_BYTES, linger_ms=5)
@@ -34,21 +37,19 @@ async def publish(kafka: str, topic_of: Sequence[str], traffic: Traffic, partiti
         for topic in sorted(set(topic_of)):
             for p in range(partitions):
                 chosen = np.flatnonzero((topics == topic) & (partition == p)).tolist()
-                await _send(producer, topic, p, [(keys[i], values[i], ts_ms[i]) for i in chosen])
+                await _send(producer, topic, p, [(keys[i], values[i]) for i in chosen])
     finally:
         await producer.stop()
 
 
-async def _send(
-    producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[tuple[bytes, bytes, int]]
-) -> None:
+async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[tuple[bytes, bytes]]) -> None:
     acknowledged: list[asyncio.Future[object]] = []
     batch = producer.create_batch()
-    for key, value, ts_ms in records:
-        if batch.append(key=key, value=value, timestamp=ts_ms) is None:
+    for key, value in records:
+        if batch.append(key=key, value=value, timestamp=None) is None:
             acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
             batch = producer.create_batch()
-            batch.append(key=key, value=value, timestamp=ts_ms)
+            batch.append(key=key, value=value, timestamp=None)
     if batch.record_count():
         acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
     await asyncio.gather(*acknowledged)

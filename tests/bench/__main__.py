@@ -1,0 +1,47 @@
+"""`python -m tests.bench`: all figures in one table and in build/bench.json; status 1 only when rows were wrong."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.bench.check import WrongRowsError
+from tests.bench.figures import Figure, show, write
+from tests.bench.lab import Lab, open_lab
+from tests.bench.reference_work import reference_figures
+
+OUT = Path("build/bench.json")
+PARTS: dict[str, Callable[[Lab], list[Figure]]] = {
+    "reference": reference_figures,
+}
+
+
+def main(argv: list[str]) -> int:
+    """Measure the parts named on the command line, all without."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
+    chosen = parser.parse_args(argv).parts or list(PARTS)
+    if unknown := set(chosen) - PARTS.keys():
+        parser.error(f"no part {', '.join(sorted(unknown))}: choose of {', '.join(PARTS)}")
+    console, started_s = Console(), time.monotonic()
+    figures: list[Figure] = []
+    status = 0
+    with open_lab(console) as lab:
+        for part in chosen:
+            try:
+                figures += PARTS[part](lab)
+            except WrongRowsError as wrong:
+                console.print(f"[red]{part}: {wrong}[/]")
+                status = 1
+    show(f"Kairos, measured in {time.monotonic() - started_s:.0f} s", figures, console)
+    if chosen == list(PARTS):
+        write(OUT, figures)
+        console.print(f"written to {OUT}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
