@@ -2,9 +2,11 @@
 
 import argparse
 import asyncio
+import logging as std_logging
 import os
 import signal
 
+from model_server.life import EXIT_AGAIN, Life
 from model_server.scoring import RankerSource
 from model_server.settings import ModelSettings, WhyTools
 from streams.features.declaration import Declaration
@@ -18,7 +20,12 @@ def model(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     read = settings.read(ModelSettings, os.environ)
     logs.setup(read.shell.log, read.shell.log_level)
-    return asyncio.run(_serve(read, burst=arguments.drain))
+    code = asyncio.run(_serve(read, burst=arguments.drain))
+    if code == EXIT_AGAIN:
+        # A forward pass that never ends holds its thread, and the interpreter would wait for that thread for ever.
+        std_logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def train(argv: list[str]) -> int:
@@ -43,8 +50,6 @@ def why(argv: list[str]) -> int:
 
 
 async def _serve(read: ModelSettings, *, burst: bool) -> int:
-    from model_server.life import Life
-
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

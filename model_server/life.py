@@ -74,12 +74,12 @@ class Life:
             self.address = server.address
             log.info("Probes and metrics on http://%s/ready", server.address)
             working, stopping = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
-            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
             try:
+                await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 return await self._leave(working)
             finally:
-                await self._close()
+                stopping.cancel()
+                await self._close(working)
 
     def missing(self) -> Mapping[str, str]:
         """What keeps this worker from being ready, each with a sentence; empty when it works."""
@@ -110,16 +110,17 @@ class Life:
             self._worker.stop()
             await asyncio.wait({working}, timeout=self.settings.stop_s)
         late = self._worker is not None and not working.done()
-        working.cancel()
-        (error,) = await asyncio.gather(working, return_exceptions=True)
         if late:
             log.error(
                 "The batches under way did not end within %g s; their users are scored again.", self.settings.stop_s
             )
             return EXIT_AGAIN
-        return 0 if isinstance(error, asyncio.CancelledError | None) else _code(error)
+        error = working.exception() if working.done() else None  # Not done: nothing had started.
+        return 0 if error is None else _code(error)
 
-    async def _close(self) -> None:
+    async def _close(self, working: "asyncio.Task[None]") -> None:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
         if self._outbound is not None:
             await self._outbound.stop()
         await self._redis.aclose()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from msgspec import DecodeError
 from rich.console import Console
@@ -47,7 +48,10 @@ async def why(connections: Connections, user: str, *, newest: int, as_json: bool
     """Print the newest decisions about a user, newest first; 0, or 1 after saying why there is none."""
     try:
         found = await read(connections, user, newest)
-    except (KafkaError, OSError, WhyError) as error:
+    except WhyError as error:
+        print(f"The decisions cannot be read: {error}.", file=sys.stderr)
+        return 1
+    except (KafkaError, OSError) as error:
         print(f"The decisions cannot be read ({error}): set KAIROS_KAFKA to where they are.", file=sys.stderr)
         return 1
     if not found:
@@ -64,11 +68,10 @@ async def why(connections: Connections, user: str, *, newest: int, as_json: bool
 async def read(connections: Connections, user: str, newest: int) -> list[Found]:
     """The newest decisions about a user, newest first, from that user's partition read backwards."""
     topic, key = connections.topics.decisions, user.encode()
+    partition = TopicPartition(topic, partition_of(key, await _partitions(connections, topic)))
     consumer = AIOKafkaConsumer(**client_options(connections), enable_auto_commit=False)
     await consumer.start()
     try:
-        count = len(await _partitions(consumer, topic))
-        partition = TopicPartition(topic, partition_of(key, count))
         consumer.assign([partition])
         first = (await consumer.beginning_offsets([partition]))[partition]
         end = (await consumer.end_offsets([partition]))[partition]
@@ -83,13 +86,18 @@ async def read(connections: Connections, user: str, newest: int) -> list[Found]:
         await consumer.stop()
 
 
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> Sequence[int]:
-    await consumer.topics()
-    partitions = consumer.partitions_for_topic(topic)
-    if not partitions:
+async def _partitions(connections: Connections, topic: str) -> int:
+    """How many partitions a topic has. Raises WhyError for one that does not exist."""
+    admin = AIOKafkaAdminClient(**client_options(connections))
+    await admin.start()
+    try:
+        (found,) = await admin.describe_topics([topic])
+    finally:
+        await admin.close()
+    if not found["partitions"]:
         text = f"topic {topic} does not exist; run `kairos topics create`, or set KAIROS_TOPIC_PREFIX"
         raise WhyError(text)
-    return sorted(partitions)
+    return len(found["partitions"])
 
 
 async def _between(

@@ -88,6 +88,12 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop`, or in burst mode until the queue is empty."""
+        try:
+            await self._tell()
+        finally:
+            self._thread.shutdown(wait=False)
+
+    async def _tell(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             around = [tasks.create_task(each) for each in self._around()]
             story = [tasks.create_task(each) for each in (self._score_all(), self._emit_all())]
@@ -98,7 +104,6 @@ class Worker:
             await asyncio.gather(*story)
             for task in around:
                 task.cancel()
-        self._thread.shutdown(wait=False)
 
     def _around(self) -> tuple[Coroutine[None, None, None], ...]:
         parts, settings = self.parts, self.parts.settings
