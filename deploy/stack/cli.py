@@ -37,7 +37,10 @@ def up(argv: Sequence[str]) -> int:
         ):
             for name, value in stack.environment().items():
                 print(f"export {name}={value}", flush=True)
-            _say(f"Kafka and Valkey are ready; data and logs: {folder}. Ctrl-C stops them.")
+            if stack.broker is None and stack.valkey is None:
+                _say("KAIROS_KAFKA and KAIROS_REDIS name servers that already run: there is nothing to start.")
+                return 0
+            _say(f"Ready. Data and logs: {folder}. Ctrl-C stops what was started.")
             _watch(stack)
     except KeyboardInterrupt:
         _say("Stopped.")

@@ -19,6 +19,7 @@ from deploy.stack.errors import StackError
 KAFKA_VERSION = "4.4.0"
 # The second lets Kafka write its log (without it SLF4J is bound to nothing); "!" keeps that pom from choosing versions.
 COORDINATES = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5!")
+JARS_MB = 45
 JAVA_AT_LEAST = 17
 INSTALL = install_line("local")
 _ATTEMPTS = 3
@@ -40,8 +41,8 @@ def kafka_jars(say: Say = lambda _: None) -> Path:
         return home
     with _only_one(cache_folder() / f"{name}.lock"):
         if not home.is_dir():
-            say(f"Fetching Apache Kafka {KAFKA_VERSION} (46 MB, only this once) ...")
-            _fetch(home)
+            say(f"Fetching Apache Kafka {KAFKA_VERSION} ({JARS_MB} MB, only this once) ...")
+            _fetch(home, say)
     return home
 
 
@@ -53,7 +54,7 @@ def _only_one(lock: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(home: Path) -> None:
+def _fetch(home: Path, say: Say) -> None:
     """Download beside `home` and rename at the end: a download that was cut never looks like a whole one."""
     if importlib.util.find_spec("jgo") is None:
         msg = f"The package jgo is missing, which fetches Kafka. Type:\n  {INSTALL}\nor set KAIROS_KAFKA=host:port."
@@ -62,7 +63,7 @@ def _fetch(home: Path) -> None:
         jars = Path(folder, "jars")
         for attempt in range(_ATTEMPTS):
             try:
-                _download(Path(folder, f"try{attempt}"), jars)
+                _download(Path(folder, f"try{attempt}"), jars, say)
                 break
             except Exception as problem:  # whatever the downloader, its resolver or the network throw
                 if attempt == _ATTEMPTS - 1:
@@ -75,18 +76,38 @@ def _fetch(home: Path) -> None:
         jars.rename(home)
 
 
-def _download(work: Path, jars: Path) -> None:
+def _download(work: Path, jars: Path, say: Say) -> None:
     from jgo.env import EnvironmentBuilder
-    from jgo.maven import MavenContext
+    from jgo.maven import MavenContext, PythonResolver
 
     logging.getLogger("jgo").setLevel(logging.ERROR)
-    context = MavenContext(repo_cache=work / "repository", timeout=60)
+    resolver = PythonResolver(progress_callback=_Progress(say).file)
+    context = MavenContext(resolver=resolver, repo_cache=work / "repository", timeout=60)
     built = EnvironmentBuilder(context=context, cache_dir=work / "environments").from_endpoint("+".join(COORDINATES))
     shutil.rmtree(jars, ignore_errors=True)
     jars.mkdir()
     for jar in built.all_jars:
         shutil.copy2(jar, jars / jar.name)
     _verify(jars)
+
+
+class _Progress:
+    """Says how far the download is, every tenth of it."""
+
+    def __init__(self, say: Say) -> None:
+        self._say, self._bytes, self._tenths = say, 0, 0
+
+    @contextmanager
+    def file(self, _name: str, _size_bytes: int) -> Iterator[Callable[[int], None]]:
+        """Follow one file of the download, as jgo wants it."""
+        yield self._add
+
+    def _add(self, size_bytes: int) -> None:
+        self._bytes += size_bytes
+        tenths = self._bytes * 10 // (JARS_MB * 1_000_000)
+        if tenths > self._tenths:
+            self._tenths = tenths
+            self._say(f"Fetching Apache Kafka {KAFKA_VERSION}: {self._bytes / 1e6:.0f} of {JARS_MB} MB")
 
 
 def _verify(jars: Path) -> None:

@@ -31,7 +31,7 @@ class LocalStack:
         known = os.environ if env is None else env
         self._folder, self._say, self._cleanup = folder, say, ExitStack()
         self._wished_ports = (kafka_port, redis_port)
-        self._kafka, self._redis = known.get("KAIROS_KAFKA"), known.get("KAIROS_REDIS")
+        self._kafka, self._redis = known.get("KAIROS_KAFKA") or None, known.get("KAIROS_REDIS") or None
         self.broker: Broker | None = None
         self.valkey: Valkey | None = None
 

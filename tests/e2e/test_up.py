@@ -63,3 +63,17 @@ def test_up_refuses_a_port_that_is_taken(tmp_path: Path) -> None:
         said = running.communicate(timeout=60)[1]
     assert f"Port {port} on 127.0.0.1 is taken, so Kafka cannot listen there" in said
     assert running.returncode == 1
+
+
+def test_a_download_that_fails_names_the_ways_out_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    nowhere = "http://127.0.0.1:9"
+    env = {"XDG_CACHE_HOME": str(tmp_path), "HTTPS_PROXY": nowhere, "HTTP_PROXY": nowhere, "NO_PROXY": ""}
+    ended = subprocess.run(
+        [sys.executable, "-m", "deploy.cli", "up", "--fetch"],
+        cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "could not be fetched from Maven Central" in ended.stderr
+    assert "set KAIROS_KAFKA=host:port" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert [path.suffix for path in (tmp_path / "kairos").iterdir()] == [".lock"]
