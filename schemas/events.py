@@ -132,10 +132,9 @@ def decode_run(
     users, items = (_settled(run.events, name) for name in ("user_id", "item_id"))
     run.reject([*faults.bad_ids("user_id", users), *faults.bad_ids("item_id", items)])
     keys = [records[index].key or b"" for index in run.index]
-    users = list(map(_user_id, run.events))
-    run.reject([*faults.bad_keys(keys, users), *faults.bad_kinds([event.kind for event in run.events], kinds)])
-    if home is not None:
-        run.reject(faults.misplaced([records[index].key or b"" for index in run.index], *home))
+    users = [event.user_id for event in run.events]
+    wrong = [*faults.bad_keys(keys, users), *faults.bad_kinds([event.kind for event in run.events], kinds)]
+    run.reject([*wrong, *(faults.misplaced(keys, *home) if home else ())])
     run.reject(_bad_times(run))
     _leave_out_of_time(run, oldest_ms=now_ms - horizon_ms, newest_ms=now_ms + max_skew_ms)
     _see_scenes(run)
@@ -157,7 +156,6 @@ _MINOR_UNITS = {
 }  # fmt: skip
 _decode = Decoder(Event).decode
 _decode_scene = Decoder(Scene | None).decode
-_user_id: Callable[[Event], str] = attrgetter("user_id")
 
 
 def _read(records: Sequence[Record], run: Run, max_value_bytes: int) -> None:
@@ -208,12 +206,12 @@ def _leave_out_of_time(run: Run, oldest_ms: int, newest_ms: int) -> None:
 
 def _see_scenes(run: Run) -> None:
     raws = [bytes(event.scene) for event in run.events]
-    seen = {raw: _scene(raw) if len(raw) <= CACHED_SCENE_BYTES else _scene.__wrapped__(raw) for raw in set(raws)}
+    place = dict.fromkeys(raws, -1)
+    seen = {raw: _scene(raw) if len(raw) <= CACHED_SCENE_BYTES else _scene.__wrapped__(raw) for raw in place}
     wrong = {raw: scene for raw, scene in seen.items() if isinstance(scene, str)}
     if wrong:
         run.reject([(position, "scene", wrong[raw]) for position, raw in enumerate(raws) if raw in wrong])
-        raws = [bytes(event.scene) for event in run.events]
-    place = dict.fromkeys(raws, -1)
+        raws = [raw for raw in raws if raw not in wrong]
     for raw in place:
         if isinstance(scene := seen[raw], Scene):
             place[raw] = len(run.scenes)

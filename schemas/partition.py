@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 _SEED = 0x9747B28C
 _MIX = 0x5BD1E995
 _U32 = 0xFFFFFFFF
+_SEED32 = np.uint32(_SEED)
+_MIX32 = np.uint32(_MIX)
+MAX_COLUMNS = 64
 
 
 def murmur2(key: bytes) -> int:
@@ -33,19 +37,22 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 def partitions_of(keys: Sequence[bytes], partitions: int) -> NDArray[np.int64]:
-    """The partitions of many keys [N] at once; for keys as short as ids, since the longest sets the work."""
+    """The partitions of many keys [N] at once, column by column of four bytes."""
     if not keys:
         return np.zeros(0, np.int64)
     lengths = np.fromiter(map(len, keys), np.uint32, len(keys))
-    width = int(lengths.max()) // 4 + 1
-    words = np.array(keys, f"S{width * 4}").view("<u4").reshape(len(keys), width)
-    whole = lengths // 4
-    h = _SEED ^ lengths
-    for column in range(width):
-        k = words[:, column] * np.uint32(_MIX)
-        mixed = h * np.uint32(_MIX) ^ (k ^ k >> 24) * np.uint32(_MIX)
-        h = np.where(column < whole, mixed, h)
+    longest = int(lengths.max())
+    if longest > MAX_COLUMNS * 4:  # one huge key would make every key as costly
+        return np.array([partition_of(key, partitions) for key in keys], np.int64)
+    words = np.array(keys, f"S{longest // 4 * 4 + 4}").view("<u4").reshape(len(keys), -1)
+    whole = lengths >> 2
+    shortest = int(whole.min())
+    h: NDArray[Any] = lengths ^ _SEED32
+    for column in range(longest // 4):
+        k = words[:, column] * _MIX32
+        mixed = h * _MIX32 ^ (k ^ k >> 24) * _MIX32
+        h = mixed if column < shortest else np.where(column < whole, mixed, h)
     tail = words[np.arange(len(keys)), whole]  # zero-padded, so it holds nothing but the bytes left over
-    h = np.where(lengths % 4 > 0, (h ^ tail) * np.uint32(_MIX), h)
-    h = (h ^ h >> 13) * np.uint32(_MIX)
+    h = np.where(lengths & 3, (h ^ tail) * _MIX32, h)
+    h = (h ^ h >> 13) * _MIX32
     return ((h ^ h >> 15) & 0x7FFFFFFF).astype(np.int64) % partitions

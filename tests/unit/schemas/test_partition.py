@@ -27,6 +27,11 @@ def test_many_keys_at_once_get_the_same_partitions(keys: list[bytes], partitions
     assert partitions_of(keys, partitions).tolist() == [partition_of(key, partitions) for key in keys]
 
 
+def test_one_huge_key_costs_the_others_nothing() -> None:
+    keys = [b"k" * 100_000, *(b"user-%d" % number for number in range(500))]
+    assert partitions_of(keys, 16).tolist() == [partition_of(key, 16) for key in keys]
+
+
 def test_known_values_of_the_java_client() -> None:
     # From org.apache.kafka.common.utils.UtilsTest.testMurmur2, as signed 32-bit numbers.
     known = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536}
