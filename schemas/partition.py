@@ -55,4 +55,5 @@ def partitions_of(keys: Sequence[bytes], partitions: int) -> NDArray[np.int64]:
     tail = words[np.arange(len(keys)), whole]  # zero-padded, so it holds nothing but the bytes left over
     h = np.where(lengths & 3, (h ^ tail) * _MIX32, h)
     h = (h ^ h >> 13) * _MIX32
-    return ((h ^ h >> 15) & 0x7FFFFFFF).astype(np.int64) % partitions
+    homes: NDArray[np.int64] = ((h ^ h >> 15) & 0x7FFFFFFF).astype(np.int64) % partitions
+    return homes
