@@ -72,6 +72,10 @@ class ItemLayout:
             raise SchemaMismatchError(text)
         return made
 
+    def blob_bytes(self, _rows: Rows, slots: Slots) -> I64:
+        """Lengths of the blobs of the rows at `slots`."""
+        return np.full(len(slots), self.row_bytes, np.int64)
+
     def pack(self, rows: Rows) -> list[memoryview]:
         """Bytes of each row, views into one copy."""
         width = self.row_bytes

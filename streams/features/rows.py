@@ -81,6 +81,10 @@ class Layout:
             "start with the old features.toml, or rebuild into a new namespace by replaying the topics"
         )
 
+    def blob_bytes(self, rows: Rows, slots: Slots) -> NDArray[np.int64]:
+        """Lengths of the blobs of the rows at `slots`."""
+        return self.fixed_bytes + rows["history_n"][slots].astype(np.int64) * ENTRY.itemsize
+
     def pack(self, rows: Rows) -> list[memoryview]:
         """Bytes of each row, views into one copy: the fixed part and the used history entries."""
         width = self.row_bytes

@@ -69,7 +69,7 @@ class ItemTable(FencedTable[ItemChange]):
         changed = dict.fromkeys([*items, *change.entries, *change.removed])
         return ItemWrite(
             items=items,
-            rows=self.layout.pack(part.cache.rows[touched]),
+            rows=part.cache.blobs(touched),
             entries=change.entries,
             removed=change.removed,
             touched=orjson.dumps([item.decode() for item in changed]) if changed else b"",

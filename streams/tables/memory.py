@@ -68,15 +68,15 @@ class MemoryStore:
 def _write_users(kept: MemoryTag, write: UserWrite) -> None:
     queue = iter(write.queue)
     for score, user in zip(queue, queue, strict=True):
-        name, due = bytes(user), int(score)
-        kept.queue[name] = min(due, kept.queue.get(name, due))
+        due = int(score)
+        kept.queue[user] = min(due, kept.queue.get(user, due))
     for user, row in zip(write.users, write.rows, strict=True):
-        kept.users[user] = bytes(row)
+        kept.users[user] = row
 
 
 def _write_items(kept: MemoryTag, write: ItemWrite) -> None:
     for item, row in zip(write.items, write.rows, strict=True):
-        kept.items[item] = bytes(row)
+        kept.items[item] = row
     kept.catalogue.update(write.entries)
     for item in write.removed:
         kept.catalogue.pop(item, None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any, cast
 
 from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import NoScriptError
 
 from schemas.keys import Keys
 from streams.tables.scripts import ITEMS, USERS
@@ -24,8 +26,8 @@ class RedisStore:
     def __init__(self, client: Redis | RedisCluster, *, touched_kept: int = TOUCHED_KEPT) -> None:
         self.client: Any = client
         self.touched_kept = touched_kept
-        self._users = self.client.register_script(USERS)
-        self._items = self.client.register_script(ITEMS)
+        self._cluster = isinstance(client, RedisCluster)
+        self._sha = {script: _sha(script) for script in (USERS, ITEMS)}
 
     async def meta(self, tag: bytes) -> dict[bytes, bytes]:
         return cast("dict[bytes, bytes]", await self.client.hgetall(Keys.meta(tag)))
@@ -35,35 +37,68 @@ class RedisStore:
 
     async def user_rows(self, tag: bytes, users: Sequence[bytes]) -> list[bytes | None]:
         row = Keys.row(tag, b"")
-        return cast("list[bytes | None]", await self.client.mget([row + user for user in users]))
+        return cast("list[bytes | None]", await self._call([b"MGET", *[row + user for user in users]]))
 
     async def item_rows(self, tag: bytes, items: Sequence[bytes]) -> list[bytes | None]:
-        return cast("list[bytes | None]", await self.client.hmget(Keys.item_rows(tag), list(items)))
+        return cast("list[bytes | None]", await self._call([b"HMGET", Keys.item_rows(tag), *items]))
 
     async def commit(self, tag: bytes, move: Move, write: UserWrite | ItemWrite) -> bool:
-        seen = b"" if move.seen_offset is None else move.seen_offset
-        fence = [move.topic, move.seen_ver, seen, move.offset, move.ver]
         if isinstance(write, UserWrite):
-            return await self._commit_users(tag, fence, write)
-        return await self._commit_items(tag, fence, write)
+            row = Keys.row(tag, b"")
+            keys = [Keys.meta(tag), Keys.queue(tag), *[row + user for user in write.users]]
+            words = [*_fence(move), b"%d" % len(write.queue), *write.queue, *write.rows]
+            return await self._run(USERS, keys, words)
+        keys = [Keys.meta(tag), Keys.item_rows(tag), Keys.catalogue(tag), Keys.touched(tag)]
+        words = [*_fence(move), write.touched, b"%d" % self.touched_kept, *_flat(write)]
+        return await self._run(ITEMS, keys, words)
 
     async def eviction_policies(self) -> dict[str, str]:
-        cluster = isinstance(self.client, RedisCluster)
-        infos = await self.client.info("memory", **({"target_nodes": RedisCluster.PRIMARIES} if cluster else {}))
-        nodes = infos if cluster else {"the address given": infos}
+        infos = await self.client.info("memory", **({"target_nodes": RedisCluster.PRIMARIES} if self._cluster else {}))
+        nodes = infos if self._cluster else {"the address given": infos}
         return {name: info["maxmemory_policy"] for name, info in nodes.items() if "maxmemory_policy" in info}
 
-    async def _commit_users(self, tag: bytes, fence: list[Any], write: UserWrite) -> bool:
-        row = Keys.row(tag, b"")
-        keys = [Keys.meta(tag), Keys.queue(tag), *[row + user for user in write.users]]
-        args = [*fence, len(write.queue), *write.queue, *write.rows]
-        return bool(await cast("Awaitable[int]", self._users(keys, args)))
+    async def _run(self, script: str, keys: list[bytes], words: list[bytes]) -> bool:
+        call = [b"EVALSHA", self._sha[script], b"%d" % len(keys), *keys, *words]
+        try:
+            return bool(await self._call(call))
+        except NoScriptError:
+            await self.client.script_load(script)
+            return bool(await self._call(call))
 
-    async def _commit_items(self, tag: bytes, fence: list[Any], write: ItemWrite) -> bool:
-        keys = [Keys.meta(tag), Keys.item_rows(tag), Keys.catalogue(tag), Keys.touched(tag)]
-        rows = [part for pair in zip(write.items, write.rows, strict=True) for part in pair]
-        entries = [part for pair in write.entries.items() for part in pair]
-        sources = [part for pair in write.sources.items() for part in pair]
-        counts = [len(rows), len(entries), len(write.removed), len(sources)]
-        args = [*fence, write.touched, self.touched_kept, *counts, *rows, *entries, *write.removed, *sources]
-        return bool(await cast("Awaitable[int]", self._items(keys, args)))
+    async def _call(self, words: list[bytes]) -> Any:
+        """The raw reply to a command; to a single server it goes packed here, several times as fast as by redis-py."""
+        if self._cluster:
+            return await self.client.execute_command(words[0].decode(), *words[1:])
+        pool = self.client.connection_pool
+        connection = await pool.get_connection()
+        try:
+            await connection.send_packed_command(packed(words))
+            return await connection.read_response()
+        finally:
+            await pool.release(connection)
+
+
+def _sha(script: str) -> bytes:
+    return sha1(script.encode(), usedforsecurity=False).hexdigest().encode()
+
+
+def packed(words: Sequence[bytes]) -> bytes:
+    """A command in the protocol of Redis."""
+    parts = [b""] * (2 * len(words))
+    parts[::2] = [b"\r\n$%d\r\n" % len(word) for word in words]
+    parts[1::2] = words
+    return b"*%d%b\r\n" % (len(words), b"".join(parts))
+
+
+def _fence(move: Move) -> list[bytes]:
+    seen = b"" if move.seen_offset is None else b"%d" % move.seen_offset
+    return [move.topic.encode(), move.seen_ver, seen, b"%d" % move.offset, move.ver]
+
+
+def _flat(write: ItemWrite) -> list[bytes]:
+    """Four counts of words, then the words."""
+    rows = [word for pair in zip(write.items, write.rows, strict=True) for word in pair]
+    entries = [word for pair in write.entries.items() for word in pair]
+    sources = [word for name, offset in write.sources.items() for word in (name, b"%d" % offset)]
+    counts = [b"%d" % len(words) for words in (rows, entries, write.removed, sources)]
+    return [*counts, *rows, *entries, *write.removed, *sources]

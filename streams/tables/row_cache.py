@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from streams.features.items import ItemLayout
-from streams.features.rows import Layout, Rows, RowSlab, Slots
+from streams.features.rows import Layout, Rows, RowSlab, Slots, bytes_of
 
 ReadRows = Callable[[list[bytes]], Awaitable[list[bytes | None]]]
 
@@ -15,7 +15,7 @@ class RowCache:
     """Rows by key in one slab; `names[slot]` is the key as bytes."""
 
     def __init__(self, layout: Layout | ItemLayout) -> None:
-        self.row_bytes = layout.row_bytes
+        self.layout = layout
         self.names: list[bytes] = []
         self._slab = RowSlab(cast("Layout", layout))  # a slab asks a layout for dtype, empty and unpack only
 
@@ -36,10 +36,17 @@ class RowCache:
         """Slots of keys that are held."""
         return self._slab.slots(keys)
 
+    def blobs(self, slots: Slots) -> list[bytes]:
+        """Copies of the rows at `slots`, as they are stored: a write in flight does not see later folds."""
+        whole = bytes_of(self.rows)
+        starts = slots * self.layout.row_bytes
+        ends = starts + self.layout.blob_bytes(self.rows, slots)
+        return [bytes(whole[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
     async def hold(self, keys: Sequence[str], read: ReadRows, limit_bytes: int) -> int:
         """Hold the rows of these keys; how many had to be read. Above the limit all others are forgotten first."""
         missing = self._slab.missing(keys)
-        if missing and (len(self.names) + len(missing)) * self.row_bytes > limit_bytes:
+        if missing and (len(self.names) + len(missing)) * self.layout.row_bytes > limit_bytes:
             self.clear()
             missing = self._slab.missing(keys)
         if missing:

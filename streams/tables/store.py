@@ -20,15 +20,15 @@ class UserWrite(NamedTuple):
     """Rows of users in one partition, and the queue's (score, user) pairs laid flat."""
 
     users: Sequence[bytes] = ()
-    rows: Sequence[memoryview] = ()
-    queue: Sequence[bytes | int] = ()
+    rows: Sequence[bytes] = ()
+    queue: Sequence[bytes] = ()
 
 
 class ItemWrite(NamedTuple):
     """Rows of items in one partition, catalogue changes, the touched ids as JSON, and source offsets by field."""
 
     items: Sequence[bytes] = ()
-    rows: Sequence[memoryview] = ()
+    rows: Sequence[bytes] = ()
     entries: Mapping[bytes, bytes] = {}
     removed: Sequence[bytes] = ()
     touched: bytes = b""

@@ -58,7 +58,7 @@ class UserTable(FencedTable[UserChange]):
         super().__init__(store, keys.user_tag, layout, **options)
         self.layout = layout
         self.late: Counter[str] = Counter()
-        self._delays_ms = np.array(layout.declaration.delays_ms, np.int64)
+        self._delays_ms = layout.declaration.delays_ms
 
     def _above(self, part: Part, change: UserChange, fence: int) -> UserChange:  # noqa: ARG002
         return change.above(fence)
@@ -72,19 +72,20 @@ class UserTable(FencedTable[UserChange]):
             return UserWrite()
         folded = fold_users(self.layout, part.cache.rows, part.cache.slots(change.users), change.columns)
         change.late = folded.late
-        rows, names = part.cache.rows[folded.touched], part.cache.names
+        names = part.cache.names
         users = [names[slot] for slot in folded.touched.tolist()]
-        return UserWrite(users, self.layout.pack(rows), self._queue(users, folded, rows["last_ms"], change.now_ms))
+        last_ms = part.cache.rows["last_ms"][folded.touched]
+        return UserWrite(users, part.cache.blobs(folded.touched), self._queue(users, folded, last_ms, change.now_ms))
 
     def _applied(self, change: UserChange) -> None:
         self.late.update(change.late)
 
-    def _queue(self, users: list[bytes], folded: Folded, last_ms: NDArray[np.int64], now_ms: int) -> list[bytes | int]:
+    def _queue(self, users: list[bytes], folded: Folded, last_ms: NDArray[np.int64], now_ms: int) -> list[bytes]:
         """(score, user) pairs of those to score again, flat; score = deadline_ms * 4 + class: the class breaks ties."""
         asked = np.flatnonzero(folded.priority != NO_RESCORE)
         urgency = np.where(last_ms[asked] < now_ms - BACKFILL_AGE_MS, BACKFILL, folded.priority[asked])
-        scores = (now_ms + self._delays_ms[urgency]) * CLASSES + urgency
-        queue: list[bytes | int] = [0] * (2 * len(asked))
-        queue[::2] = scores.tolist()
+        scores = [b"%d" % ((now_ms + delay) * CLASSES + i) for i, delay in enumerate(self._delays_ms)]
+        queue = [b""] * (2 * len(asked))
+        queue[::2] = [scores[i] for i in urgency.tolist()]
         queue[1::2] = [users[i] for i in asked.tolist()]
         return queue
