@@ -110,3 +110,22 @@ def test_the_line_to_type_names_the_packages_of_the_extra(extra: str) -> None:
     } - {extras.DISTRIBUTION}
     assert declared
     assert all(f"'{name}" in line for name in declared)
+
+
+@pytest.mark.parametrize(
+    ("command", "absent"),
+    [
+        ("worker", ["torch", "transformers", "safetensors", "pandas", "jgo"]),
+        ("topics", ["torch", "transformers", "safetensors", "pandas", "jgo"]),
+        ("inspect", ["torch", "transformers", "safetensors", "pandas", "jgo"]),
+        ("model", ["faust", "mode", "pandas", "lightgbm", "jgo"]),
+        ("why", ["faust", "mode", "torch", "transformers", "pandas", "jgo"]),
+    ],
+)
+def test_an_image_starts_without_the_libraries_of_the_other(command: str, absent: list[str]) -> None:
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent}));"
+        f"from deploy import cli; sys.exit(cli.main([{command!r}, '--help']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
