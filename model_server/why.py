@@ -70,8 +70,8 @@ async def read(connections: Connections, user: str, newest: int) -> list[Found]:
     topic, key = connections.topics.decisions, user.encode()
     partition = TopicPartition(topic, partition_of(key, await _partitions(connections, topic)))
     consumer = AIOKafkaConsumer(**client_options(connections), enable_auto_commit=False)
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign([partition])
         first = (await consumer.beginning_offsets([partition]))[partition]
         end = (await consumer.end_offsets([partition]))[partition]
@@ -89,8 +89,8 @@ async def read(connections: Connections, user: str, newest: int) -> list[Found]:
 async def _partitions(connections: Connections, topic: str) -> int:
     """How many partitions a topic has. Raises WhyError for one that does not exist."""
     admin = AIOKafkaAdminClient(**client_options(connections))
-    await admin.start()
     try:
+        await admin.start()
         (found,) = await admin.describe_topics([topic])
     finally:
         await admin.close()

@@ -32,6 +32,13 @@ def redis_url(stack: LocalStack) -> str:
     return stack.redis
 
 
+@pytest.fixture(scope="session")
+def redis_cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a Valkey Cluster of three primaries, started for the first test that asks."""
+    with ValkeyCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster.url
+
+
 @pytest.fixture
 def topic_prefix() -> str:
     """A topic prefix that no other test has."""

@@ -131,7 +131,7 @@ async def test_a_stop_finishes_the_batch_and_puts_the_rest_back(shop: Shop) -> N
     assert await shop.leased() == 0
 
 
-async def test_a_crashed_workers_users_are_scored_again_under_the_same_keys(shop: Shop) -> None:
+async def test_a_crashed_workers_users_are_scored_again(shop: Shop) -> None:
     await shop.list_items(*catalogue())
     await shop.affect(*visits(["u1", "u2", "u3"]))
     crashing = asyncio.create_task(
