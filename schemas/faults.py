@@ -46,13 +46,14 @@ def explain(error: Exception) -> tuple[Reason, str]:
     if isinstance(error, UnicodeDecodeError):
         return "utf-8", f"The value is not UTF-8: {error.reason}."
     if not isinstance(error, ValidationError):
-        return "json", f"The value is not one JSON object: {error}."
+        what = str(error).removeprefix("JSON is malformed: ")
+        return "json", f"The value is not one JSON object: {what}."
     what, _, where = str(error).partition(" - at `$.")
     if "missing required field" in what:
         return "missing", f"{what}."
-    if not where:
-        return "shape", f"{what}."
     name = where.rstrip("`")
+    if not name:
+        return "shape", f"The value does not fit: {what}."
     return _REASON_OF_FIELD.get(name, "shape"), f"The field {name} does not fit: {what}."
 
 
