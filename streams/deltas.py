@@ -55,7 +55,7 @@ class DeltaMaker:
         counted = np.flatnonzero(self._counted[columns.kind])
         if len(counted) == 0:
             return []
-        names = [items[i] for i in counted.tolist()]
+        names = items if len(counted) == len(items) else [items[i] for i in counted.tolist()]
         number = {name: i for i, name in enumerate(dict.fromkeys(names))}
         item = np.fromiter(map(number.__getitem__, names), np.int64, len(names))
         home = np.fromiter(map(self._homes.__getitem__, number), np.int64, len(number))

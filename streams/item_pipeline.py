@@ -20,7 +20,7 @@ from streams.pipeline import DeadLetters, Record, Rejected
 from streams.poison import culprits
 from streams.tables.errors import Stale, TableError
 from streams.tables.items import DeltaRun, ItemChange, ItemTable
-from streams.tables.part import Chunk, Outcome
+from streams.tables.part import Chunk, Outcome, known_in
 from streams.tables.weather import never
 
 
@@ -53,7 +53,7 @@ class ItemPipeline:
             if chunk.last <= fence:
                 self.table.stats.skipped += len(chunk.records)
                 return Outcome.SKIPPED
-            records: list[Record] = [r for r in chunk.records if r.offset > fence]
+            records: Sequence[Record] = chunk.records[known_in(chunk, fence) :]
             self.stats.on_chunk(len(records))
             read = self._read_catalogue if chunk.topic == self.topics.items else self._read_deltas
             return await self._apply(chunk, await read(chunk, records), stale)

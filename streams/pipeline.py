@@ -25,7 +25,7 @@ from streams.features.columns import Encoder
 from streams.features.rows import SchemaMismatchError
 from streams.poison import Positions, culprits
 from streams.tables.errors import Stale, TableError
-from streams.tables.part import Chunk, Outcome
+from streams.tables.part import Chunk, Outcome, known_in
 from streams.tables.users import UserChange, UserTable
 from streams.tables.weather import never
 
@@ -148,7 +148,7 @@ class Pipeline:
 
     async def _read(self, chunk: Chunk, fence: int) -> tuple[UserChange, list[DeltaRecord]]:
         """What the records above the fence say; those that say nothing are in the dead letters on return."""
-        records: list[Record] = [r for r in chunk.records if r.offset > fence]
+        records: Sequence[Record] = chunk.records[known_in(chunk, fence) :]
         self.stats.on_chunk(len(records))
         now_ms = self.now_ms()
         run = self._decode(chunk, records, now_ms)

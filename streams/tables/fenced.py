@@ -21,7 +21,7 @@ from schemas.keys import Keys
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout
 from streams.tables.errors import Evicting, NotInitialised, Rewind, Stale
-from streams.tables.part import Chunk, LogFacts, Outcome, Part, TableStats, refuse_lost_log
+from streams.tables.part import Chunk, LogFacts, Outcome, Part, TableStats, known_in, refuse_lost_log
 from streams.tables.store import ItemWrite, Move, Store, UserWrite
 from streams.tables.weather import STALE, TROUBLE, Weather, never
 
@@ -229,7 +229,7 @@ class FencedTable(ABC, Generic[C]):
         if isinstance(write, ItemWrite):
             part.sources.update(write.sources)
         self.stats.rows_written += len(write.rows)
-        self._count_applied(attempt, sum(r.offset <= fence for r in chunk.records))
+        self._count_applied(attempt, known_in(chunk, fence))
         return Outcome.APPLIED
 
     async def _commit(self, move: Move, write: UserWrite | ItemWrite, attempt: _Attempt[C]) -> bool:

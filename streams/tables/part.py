@@ -131,6 +131,11 @@ class Part:
             raise Repartitioned(facts.topic, facts.partition, self.partitions, facts.partitions)
 
 
+def known_in(chunk: Chunk, fence: int) -> int:
+    """How many records of a chunk are at or below a fence."""
+    return 0 if chunk.first > fence else sum(record.offset <= fence for record in chunk.records)
+
+
 def refuse_lost_log(facts: LogFacts, needed: int) -> None:
     """Raises Truncated or LostRange when the log does not hold the offset `needed` next."""
     if facts.log_end < needed:
