@@ -23,13 +23,18 @@ async def follow_bundles(rankers: RankerSource, metrics: ModelMetrics, every_s: 
     """Take over newer bundles, for ever; one that cannot serve leaves the old one in place."""
     while True:
         await asyncio.sleep(every_s)
-        try:
-            version = await asyncio.to_thread(rankers.poll)
-        except (LookupError, ValueError, OSError) as error:
-            log.warning("A new bundle cannot serve, the old one stays: %s", error)
-            metrics.reloads.labels("failed").inc()
-        else:
-            if version is not None:
-                log.info("The model is now %s", version)
-                metrics.reloads.labels("changed").inc()
-                metrics.serving(version)
+        await look_for_bundle(rankers, metrics)
+
+
+async def look_for_bundle(rankers: RankerSource, metrics: ModelMetrics) -> None:
+    """Take over a newer bundle if there is one that can serve."""
+    try:
+        version = await asyncio.to_thread(rankers.poll)
+    except (LookupError, ValueError, OSError) as error:
+        log.warning("A new bundle cannot serve, the old one stays: %s", error)
+        metrics.reloads.labels("failed").inc()
+    else:
+        if version is not None:
+            log.info("The model is now %s", version)
+            metrics.reloads.labels("changed").inc()
+            metrics.serving(version)

@@ -1,7 +1,8 @@
 """What a model worker tells Prometheus: how long users waited and where, how batches were filled, how users ended."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -10,6 +11,8 @@ from model_server.items import Poll
 from model_server.messages import Ended, Records
 from model_server.queue import Taken
 from model_server.scoring import Scored
+
+T = TypeVar("T")
 
 CLASSES = ("purchase", "click", "browse", "back-fill")
 
@@ -73,10 +76,11 @@ class ModelMetrics:
         """Account for one round of leases."""
         self.queue_depth.set(taken.depth)
         self.expiries.inc(taken.expired)
-        for lease in taken.leases:
-            name = CLASSES[lease.priority]
-            self.leased.labels(name).inc()
-            self.queue_wait.labels(name).observe(max(now_ms - lease.deadline_ms, 0) / 1000)
+        for priority, leases in _by_class(taken.leases, lambda lease: lease.priority).items():
+            self.leased.labels(CLASSES[priority]).inc(len(leases))
+            wait = self.queue_wait.labels(CLASSES[priority])
+            for lease in leases:
+                wait.observe(max(now_ms - lease.deadline_ms, 0) / 1000)
 
     def items_read(self, known: int, poll: Poll | None) -> None:
         """Account for one look at what changed of the items, or for the first load of all."""
@@ -97,13 +101,26 @@ class ModelMetrics:
 
     def users_ended(self, ended: Sequence[Ended], records: Sequence[Records], produced_ms: int) -> None:
         """Account for users whose records are acknowledged at `produced_ms`."""
-        for each, record in zip(ended, records, strict=True):
-            lease, last = each.lease, each.ending.steps[-1]
-            self.decisions.labels(each.ending.outcome, last.stage, last.rule).inc()
-            since_s = max(produced_ms - lease.deadline_ms + self._delays_ms[lease.priority], 0) / 1000
-            self.event_to_decision.labels(CLASSES[lease.priority]).observe(since_s)
-            for candidate in record.sent:
-                self.candidates.labels(candidate.status).inc()
-                self.event_to_candidate.labels(CLASSES[lease.priority]).observe(since_s)
-            if record.retracted:
-                self.candidates.labels("retracted").inc(record.retracted)
+        last = [(each.ending.outcome, each.ending.steps[-1]) for each in ended]
+        for labels, n in Counts((outcome, step.stage, step.rule) for outcome, step in last).items():
+            self.decisions.labels(*labels).inc(n)
+        for status, n in Counts(candidate.status for record in records for candidate in record.sent).items():
+            self.candidates.labels(status).inc(n)
+        self.candidates.labels("retracted").inc(sum(record.retracted for record in records))
+        pairs = zip(ended, records, strict=True)
+        for priority, group in _by_class(pairs, lambda pair: pair[0].lease.priority).items():
+            decided = self.event_to_decision.labels(CLASSES[priority])
+            sent = self.event_to_candidate.labels(CLASSES[priority])
+            for each, record in group:
+                since_s = max(produced_ms - each.lease.deadline_ms + self._delays_ms[priority], 0) / 1000
+                decided.observe(since_s)
+                if record.sent:
+                    sent.observe(since_s)
+
+
+def _by_class(things: Iterable[T], priority: Callable[[T], int]) -> dict[int, list[T]]:
+    """Things by their class in the queue, so that a metric's labels are looked up once a class."""
+    groups: dict[int, list[T]] = {}
+    for thing in things:
+        groups.setdefault(priority(thing), []).append(thing)
+    return groups

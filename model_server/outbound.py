@@ -88,20 +88,26 @@ class Outbound:
     async def _attempt(self, records: Sequence[Outgoing]) -> list[Outgoing]:
         """Send once and return what failed."""
         await self.start()
-        producer = self._producer
-        pending = [await self._enqueue(producer, record) for record in records]
+        producer: Any = self._producer
+        shared = {
+            topic: len(await producer.partitions_for(topic)) == self._partitions
+            for topic in {record.topic for record in records}
+        }
+        pending = [
+            await producer.send(
+                topic,
+                message.value,
+                message.key,
+                partition=partition if shared[topic] else None,
+                headers=message.headers,
+            )
+            for topic, partition, message in records
+        ]
         results = await asyncio.gather(*pending, return_exceptions=True)
         failed = [(r, e) for r, e in zip(records, results, strict=True) if isinstance(e, BaseException)]
         for error in {type(e): e for _, e in failed}.values():
             await self._judge(error)
         return [record for record, _ in failed]
-
-    async def _enqueue(self, producer: Any, record: Outgoing) -> Any:
-        shared = len(await producer.partitions_for(record.topic)) == self._partitions
-        key, value, headers = record.message
-        return await producer.send(
-            record.topic, value, key, partition=record.partition if shared else None, headers=headers
-        )
 
     async def _judge(self, error: BaseException) -> None:
         """Remember what is wrong; raises OutboundError where it cannot pass."""

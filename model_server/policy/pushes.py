@@ -1,7 +1,7 @@
 """The push log of one user: what was sent, newest last, and what must be taken back."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +41,21 @@ def decode(blob: bytes | None) -> Log:
 
 def encode(log: Sequence[Push]) -> bytes:
     """The blob of the newest `KEPT` entries. Codes are text: they do not fit the 53 bits other readers keep."""
-    return orjson.dumps([{**asdict(push), "code": str(push.code)} for push in log[-KEPT:]])
+    return orjson.dumps(
+        [
+            {
+                "item": push.item,
+                "code": str(push.code),
+                "ts_ms": push.ts_ms,
+                "expires_ms": push.expires_ms,
+                "dedup_key": push.dedup_key,
+                "collapse_key": push.collapse_key,
+                "slot": push.slot,
+                "retracted": push.retracted,
+            }
+            for push in log[-KEPT:]
+        ]
+    )
 
 
 class PushColumns(NamedTuple):
