@@ -14,7 +14,7 @@ from model_server.counters.counters import Counters
 from model_server.retrieval.neighbours import Mapped, Neighbours
 from model_server.retrieval.pairs import I32, I64
 from model_server.retrieval.retriever import Found, Quotas, Retriever
-from model_server.retrieval.shared import Shared
+from model_server.retrieval.shared import Profiles, Shared
 from streams.features.columns import item_code
 
 if TYPE_CHECKING:
@@ -151,19 +151,34 @@ def look_now(items: ItemState, now_ms: int) -> Look:
 
 
 class Freshness:
-    """Keeps the shared lists of the moment, rebuilt when counters moved and `refresh_ms` have passed."""
+    """Keeps the shared lists of the moment: counts at most `refresh_ms` old, scene profiles at most `profiles_ms`."""
 
-    def __init__(self, declaration: Declaration, refresh_ms: int) -> None:
+    def __init__(self, declaration: Declaration, refresh_ms: int, profiles_ms: int = 1_800_000) -> None:
         self._declaration = declaration
         self._refresh_ms = refresh_ms
+        self._profiles_ms = profiles_ms
         self._shared: Shared | None = None
-        self._revision: tuple[int, int] = (-1, -1)
+        self._catalogue = -1
+        self._profiles: Profiles = {}
+        self._profiles_at_ms: int | None = None
 
     def at(self, items: ItemState, now_ms: int) -> Shared:
-        """Lists of `items` at `now_ms`, at most `refresh_ms` old."""
+        """Lists of `items` at `now_ms`."""
         shared = self._shared
-        changed = self._revision[1] != items.catalogue_revision
-        if shared is None or changed or not 0 <= now_ms - shared.now_ms < self._refresh_ms:
-            shared = self._shared = Shared(self._declaration, items, now_ms)
-            self._revision = (items.revision, items.catalogue_revision)
+        if (
+            shared is None
+            or self._catalogue != items.catalogue_revision
+            or _old(shared.now_ms, now_ms, self._refresh_ms)
+        ):
+            shared = self._shared = Shared(self._declaration, items, now_ms, self._profiles_of(items, now_ms))
+            self._catalogue = items.catalogue_revision
         return shared
+
+    def _profiles_of(self, items: ItemState, now_ms: int) -> Profiles:
+        if self._profiles_at_ms is None or _old(self._profiles_at_ms, now_ms, self._profiles_ms):
+            self._profiles, self._profiles_at_ms = items.view(now_ms).profiles, now_ms
+        return self._profiles
+
+
+def _old(then_ms: int, now_ms: int, limit_ms: int) -> bool:
+    return not 0 <= now_ms - then_ms < limit_ms

@@ -29,7 +29,7 @@ class Counters:
         self.names = counter_names(declaration, lists)
         self._hour, self._weekday = (declaration.scene_names.index(name) for name in ("hour", "weekday"))
 
-    def __call__(  # noqa: PLR0913 - one argument for each thing a counter is computed from
+    def __call__(
         self,
         users: UserView,
         scene: NDArray[np.uint8],

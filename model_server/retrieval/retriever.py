@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model_server.retrieval.merge import Candidates, Turns, merge
 from model_server.retrieval.neighbours import Mapped
 from model_server.retrieval.own import Own, read_own, read_past
-from model_server.retrieval.pairs import F32, I32, I64, Pairs
+from model_server.retrieval.pairs import I32, I64, Pairs
 from model_server.retrieval.shared import Shared
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from streams.features.declaration import Declaration
     from streams.features.view import UserView
 
-OWN_RECENT, OWN_COUNT, COVISITED, SESSIONS = "own recent", "own count", "co-visited", "like sessions"
+OWN_RECENT, OWN_COUNT, OWN_OFTEN = "own recent", "own count", "own often"
+COVISITED, SESSIONS = "co-visited", "like sessions"
 HOUR_OF_DAY, SCENE, CATEGORY, EXPLORED = "hour of day", "scene", "own categories", "explored"
 TOP_CATEGORIES = 3
 
@@ -32,6 +33,7 @@ class Quotas:
     candidates: int = 200
     own_recent: int = 40
     own_count: int = 50
+    own_often: int = 40
     covisited: int = 50
     sessions: int = 40
     hour_of_day: int = 15
@@ -69,6 +71,7 @@ class Retriever:
         widths = {
             OWN_RECENT: q.own_recent,
             OWN_COUNT: q.own_count,
+            OWN_OFTEN: q.own_often,
             COVISITED: q.covisited,
             SESSIONS: q.sessions,
             **self._windows,
@@ -105,6 +108,7 @@ class Retriever:
         lists = [
             own.recent,
             own.items.top(users, own.items.values["d30"], q.own_count),
+            own.items.top(users, own.items.values["n"] + own.items.values["d30"] / np.float32(1e3), q.own_often),
             together.top(users, together.values["near"], q.covisited),
             alike.top(users, alike.values["score"], q.sessions),
             *self._shared_lists(shared, scene, self._favourites(own, users)),

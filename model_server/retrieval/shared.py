@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model_server.retrieval.pairs import F32, I32
 
 if TYPE_CHECKING:
     from model_server.scoring import ItemState
     from streams.features.declaration import Declaration
+
+Profiles = Mapping[str, F32]
+"""Events of each item by code of a scene field: field -> f32[M, codes]."""
 
 LONGEST = 200
 """Length every list is computed to; readers cut it shorter."""
@@ -19,15 +24,17 @@ LONGEST = 200
 class Shared:
     """Popularity lists of one moment, each computed when first asked for and kept.
 
-    Build a new one when the items' counters moved; the arrays it reads are its own.
+    Build a new one when the items' counters moved; the arrays it reads are its own. `profiles` may be older (they move
+    over weeks) and know fewer items.
     """
 
-    def __init__(self, declaration: Declaration, items: ItemState, now_ms: int) -> None:
-        view = items.view(now_ms)
+    def __init__(self, declaration: Declaration, items: ItemState, now_ms: int, profiles: Profiles) -> None:
+        view = items.view(now_ms, profiles=False)
         self.now_ms = now_ms
         self.windows = view.windows.sum(1)
-        self.totals = view.totals.sum(1).astype(np.int64)
-        self._profiles = view.profiles
+        self.totals = view.totals.sum(1, dtype=np.int64)
+        self.strong = view.totals[:, [kind.strong for kind in declaration.item_kinds]].sum(1, dtype=np.int64)
+        self._profiles = profiles
         self._names = [window.name for window in declaration.windows]
         self._offered = np.asarray(items.listed & items.in_stock)
         self._category = np.array(items.category)
@@ -59,24 +66,22 @@ class Shared:
         """Every item that may be proposed and was ever seen."""
         return self._kept("offered", 0, lambda: self.totals, length=len(self.totals))
 
-    def _kept(self, name: str, code: int, score: object, length: int = LONGEST) -> I32:
+    def _kept(self, name: str, code: int, score: Callable[[], NDArray[np.generic]], length: int = LONGEST) -> I32:
         key = (name, code)
         found = self._lists.get(key)
         if found is None:
-            assert callable(score)
-            found = self._lists[key] = self._top(np.asarray(score(), np.float64), length)
+            found = self._lists[key] = self._top(score().astype(np.float64), length)
         return found
 
     def _profile(self, name: str, code: int) -> F32:
-        if code == 0 or name not in self._profiles:
-            return np.zeros(self.size, np.float32)
-        profile = self._profiles[name]
-        if name != "hour":
-            return profile[:, code]
-        around = [1 + (code - 1 + step) % 24 for step in (-1, 0, 1)]
-        return profile[:, around].sum(1)
+        grown = np.zeros(self.size, np.float32)
+        if code and name in self._profiles:
+            profile = self._profiles[name][: self.size]
+            codes = [1 + (code - 1 + step) % 24 for step in (-1, 0, 1)] if name == "hour" else [code]
+            grown[: len(profile)] = profile[:, codes].sum(1)
+        return grown
 
-    def _top(self, score: np.ndarray, count: int) -> I32:
+    def _top(self, score: NDArray[np.float64], count: int) -> I32:
         able = np.flatnonzero((score > 0) & self._offered)
         ranked = -(score[able] + self._tie[able])
         if len(able) > count:

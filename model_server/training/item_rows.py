@@ -44,9 +44,9 @@ class ItemRows:
         at = np.minimum(np.searchsorted(self._sorted, codes), len(self._sorted) - 1)
         return np.where(self._sorted[at] == codes, self._order[at], -1).astype(np.int32)
 
-    def view(self, now_ms: int, index: NDArray[np.integer] | None = None) -> ItemView:
-        """Counters decayed to `now_ms`, of all items or of `index`."""
-        return item_view(self.layout, self.rows if index is None else self.rows[index], now_ms)
+    def view(self, now_ms: int, index: NDArray[np.integer] | None = None, *, profiles: bool = True) -> ItemView:
+        """Counters decayed to `now_ms`, of all items or of `index`, with or without the scene profiles."""
+        return item_view(self.layout, self.rows if index is None else self.rows[index], now_ms, profiles=profiles)
 
     def fold(self, item: I32, ts_ms: I64, kind: NDArray[np.uint8], codes: NDArray[np.uint8]) -> None:
         """Fold events into the rows."""

@@ -12,6 +12,9 @@ from model_server.retrieval.neighbours import Neighbours
 from model_server.retrieval.pairs import F32, I32, I64
 
 DAY_MS = 86_400_000
+WEIGHT_BITS, COLUMN_BITS = 20, 22
+WEIGHT_ONE = 2**WEIGHT_BITS - 1
+"""A weight of one as a packed number; rows and columns are items, at most 2^21 and 2^22 of them."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ def build_neighbours(
 
 def _repeat_share(user: I64, item: I32, items: int) -> F32:
     """Share of each item's events that are not the first one of their user with it."""
-    pair = np.unique(user * items + item)
-    firsts = np.bincount(pair % max(items, 1), minlength=items)
+    pair = np.sort(user * items + item)
+    firsts = np.bincount(pair[np.diff(pair, prepend=-1) > 0] % max(items, 1), minlength=items)
     events = np.bincount(item, minlength=items)
     return ((events - firsts) / np.maximum(events, 1)).astype(np.float32)
 
@@ -111,14 +114,18 @@ def _following(session: I64, item: I32, items: int, limits: NeighbourLimits) -> 
 
 
 def _top_rows(row: I64, column: I64, weight: NDArray[np.floating], rows: int, count: int) -> tuple[I32, F32]:
+    """The `count` largest weights (in 0..1) of each row, larger first, at equal weight the smaller column."""
     neighbour = np.full((rows, count), -1, np.int32)
     weights = np.zeros((rows, count), np.float32)
-    order = np.lexsort((column, -weight, row))
-    row, column, weight = row[order], column[order], weight[order]
-    place = np.arange(len(row)) - np.searchsorted(row, row)
+    # One sort of packed numbers (row, weight falling, column) is many times faster than a sort by three keys.
+    falling = (WEIGHT_ONE - np.rint(weight * WEIGHT_ONE)).astype(np.int64)
+    packed = np.sort((row << WEIGHT_BITS | falling) << COLUMN_BITS | column)
+    row, column = packed >> (WEIGHT_BITS + COLUMN_BITS), packed & (2**COLUMN_BITS - 1)
+    place = np.arange(len(row)) - np.searchsorted(row, np.arange(rows))[row]
     kept = place < count
-    neighbour[row[kept], place[kept]] = column[kept]
-    weights[row[kept], place[kept]] = weight[kept]
+    row, column, place = row[kept], column[kept], place[kept]
+    neighbour[row, place] = column
+    weights[row, place] = 1 - (packed[kept] >> COLUMN_BITS & WEIGHT_ONE).astype(np.float32) / WEIGHT_ONE
     return neighbour, weights
 
 

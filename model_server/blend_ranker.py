@@ -1,0 +1,54 @@
+"""The ranker before any bundle exists: the wide blend of the retrieval lists."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model_server.blend import Blend, default_blend
+from model_server.finding import Finder
+from model_server.preparation import Preparation
+from model_server.retrieval.neighbours import Neighbours
+from model_server.selection import Calibration, Timings, select
+
+if TYPE_CHECKING:
+    from model_server.scoring import I64, ItemState, Requests, Scored
+    from streams.features.declaration import Declaration
+
+UNTRAINED = "blend"
+USUAL = Calibration(slope=1.2, shift=-4.5)
+
+
+class BlendRanker:
+    """Scores by the places in the lists alone; needs no torch, no training and no warm-up."""
+
+    def __init__(
+        self, preparation: Preparation, blend: Blend, calibration: Calibration = USUAL, version: str = UNTRAINED
+    ) -> None:
+        self.version = version
+        self._finder = Finder(preparation)
+        self._names = preparation.retriever.names
+        self._blend = blend
+        self._calibration = calibration
+
+    @classmethod
+    def untrained(cls, declaration: Declaration) -> BlendRanker:
+        """The blend of a shop that never trained anything."""
+        preparation = Preparation(declaration, np.empty(0, np.uint64), Neighbours.none())
+        return cls(preparation, default_blend(preparation.retriever.names))
+
+    def tokens(self, history: I64) -> I64:
+        """One a user: nothing is padded here."""
+        return np.ones(len(history), np.int64)
+
+    def score(self, requests: Requests, items: ItemState, now_ms: int) -> Scored:
+        """The best items of each user."""
+        started = perf_counter()
+        found, shared = self._finder.find(requests, items, now_ms)
+        retrieved = perf_counter()
+        item, near = found.candidates
+        score = self._blend.score(near)
+        timings = Timings(1000 * (retrieved - started), 0.0, 1000 * (perf_counter() - retrieved))
+        return select(item, near, score, shared, self._calibration, self._names, timings)

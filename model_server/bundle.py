@@ -1,0 +1,217 @@
+"""A trained model on disk: JSON and safetensors in a folder of its own, a `current` file that names it, and its reload.
+
+<folder>/<version>/bundle.json          what it is: schema, counters, shapes, calibration, how it was judged
+<folder>/<version>/arrays.safetensors   trained ids, neighbours, blend weights
+<folder>/<version>/weights.safetensors  the net, absent where the guard kept the blend
+<folder>/current                        the version to serve
+
+BundleError(ValueError): a bundle that cannot serve; the text says why and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from model_server.blend import Blend
+from model_server.blend_ranker import BlendRanker
+from model_server.preparation import Preparation
+from model_server.retrieval.neighbours import Neighbours
+from model_server.selection import Calibration
+
+if TYPE_CHECKING:
+    from model_server.scoring import Ranker
+    from streams.features.declaration import Declaration
+
+FORMAT = 1
+CURRENT = "current"
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class BundleError(ValueError):
+    """A bundle that cannot serve."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Everything a ranker is made of; `weights` and `shape` are None where the blend serves.
+
+    `calibrations`: "net" and "blend" -> (slope, shift). `report`: how it was judged, for people.
+    """
+
+    version: str
+    schema: int
+    counters: tuple[str, ...]
+    lists: tuple[str, ...]
+    history: int
+    words: NDArray[np.uint64]
+    neighbours: Neighbours
+    blend: Blend
+    calibrations: Mapping[str, tuple[float, float]]
+    shape: Mapping[str, Any] | None
+    weights: Arrays | None
+    report: Mapping[str, Any]
+
+
+def save(folder: Path, bundle: Bundle) -> Path:
+    """Write the bundle beside the others, then name it in `current`; a reader sees the whole of it or nothing."""
+    from safetensors.numpy import save_file
+
+    target, draft = folder / bundle.version, folder / f".{bundle.version}.draft"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    arrays = {f"neighbours.{name}": part for name, part in bundle.neighbours.arrays().items()}
+    save_file({**arrays, "words": bundle.words, "blend": bundle.blend.weights}, draft / "arrays.safetensors")
+    if bundle.weights is not None:
+        save_file(dict(bundle.weights), draft / "weights.safetensors")
+    (draft / "bundle.json").write_bytes(orjson.dumps(_document(bundle), option=orjson.OPT_INDENT_2))
+    shutil.rmtree(target, ignore_errors=True)
+    draft.rename(target)
+    make_current(folder, bundle.version)
+    return target
+
+
+def make_current(folder: Path, version: str) -> None:
+    """Let `current` name this version, in one step."""
+    draft = folder / f".{CURRENT}.{os.getpid()}"
+    draft.write_text(version + "\n", "utf-8")
+    draft.replace(folder / CURRENT)
+
+
+def current_version(folder: Path) -> str | None:
+    """The version that `current` names, None before any training."""
+    try:
+        return (folder / CURRENT).read_text("utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def _document(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": bundle.version,
+        "schema": bundle.schema,
+        "counters": bundle.counters,
+        "lists": bundle.lists,
+        "history": bundle.history,
+        "calibrations": bundle.calibrations,
+        "shape": bundle.shape,
+        "report": bundle.report,
+    }
+
+
+def load(folder: Path, version: str, declaration: Declaration) -> Bundle:
+    """Read one version and check that it fits this process. Raises BundleError."""
+    path = folder / version
+    try:
+        document = orjson.loads((path / "bundle.json").read_bytes())
+        if document["format"] != FORMAT:
+            message = f"{path} has format {document['format']}, this process reads format {FORMAT}: train a new bundle"
+            raise BundleError(message)
+        arrays = _arrays(path / "arrays.safetensors")
+        shape = document["shape"]
+        bundle = Bundle(
+            version=document["version"],
+            schema=document["schema"],
+            counters=tuple(document["counters"]),
+            lists=tuple(document["lists"]),
+            history=document["history"],
+            words=arrays["words"],
+            neighbours=Neighbours(
+                **{n.removeprefix("neighbours."): a for n, a in arrays.items() if n.startswith("neighbours.")}
+            ),
+            blend=Blend(arrays["blend"]),
+            calibrations=document["calibrations"],
+            shape=shape,
+            weights=None if shape is None else _arrays(path / "weights.safetensors"),
+            report=document["report"],
+        )
+    except BundleError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        message = (
+            f"{path} is no whole bundle ({type(error).__name__}: {error}): train again, or point {CURRENT} to another"
+        )
+        raise BundleError(message) from error
+    _check(bundle, path, declaration)
+    return bundle
+
+
+def _arrays(path: Path) -> Arrays:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check(bundle: Bundle, path: Path, declaration: Declaration) -> None:
+    preparation = Preparation(declaration, bundle.words, Neighbours.none(), history=bundle.history)
+    if bundle.schema != declaration.schema:
+        message = (
+            f"{path} was trained on rows of schema {bundle.schema}, this process reads schema {declaration.schema}: "
+            "train again with the same features.toml"
+        )
+        raise BundleError(message)
+    if bundle.counters != preparation.counters.names or bundle.lists != preparation.retriever.names:
+        message = f"{path} knows other counters or lists than this release: train again"
+        raise BundleError(message)
+    for name, array in {"blend": bundle.blend.weights, **(bundle.weights or {})}.items():
+        if not np.isfinite(array).all():
+            message = f"{path} holds a number in {name} that is not finite: train again, or point {CURRENT} to another"
+            raise BundleError(message)
+
+
+def ranker_of(bundle: Bundle, declaration: Declaration, device: str) -> Ranker:
+    """A warm ranker of the bundle. Raises BundleError on weights that do not fit their shape."""
+    preparation = Preparation(declaration, bundle.words, bundle.neighbours, history=bundle.history)
+    if bundle.weights is None or bundle.shape is None:
+        return BlendRanker(preparation, bundle.blend, Calibration(*bundle.calibrations["blend"]), bundle.version)
+    from model_server.ranker.load import net_of
+
+    try:
+        return net_of(bundle.version, preparation, bundle.shape, bundle.weights, bundle.calibrations["net"], device)
+    except (RuntimeError, KeyError, TypeError) as error:
+        message = f"the weights of bundle {bundle.version} do not fit their shape ({error}): train again"
+        raise BundleError(message) from error
+
+
+class BundleWatcher:
+    """Where the worker gets its ranker: the blend before any bundle, then whatever `current` names, while it can serve."""
+
+    def __init__(self, folder: Path | None, declaration: Declaration, device: str = "auto") -> None:
+        self._folder = folder
+        self._declaration = declaration
+        self._device = device
+        self._refused: str | None = None
+        self._current: Ranker = BlendRanker.untrained(declaration)
+
+    def current(self) -> Ranker:
+        """The ranker to score the next batch with."""
+        return self._current
+
+    def poll(self) -> str | None:
+        """Load and warm the version that `current` names, if it is another one; its name, None when nothing changed.
+
+        A version that cannot serve raises BundleError once and leaves the old ranker in place.
+        """
+        version = current_version(self._folder) if self._folder is not None else None
+        if self._folder is None or version is None or version in (self._current.version, self._refused):
+            return None
+        try:
+            self._current = ranker_of(load(self._folder, version, self._declaration), self._declaration, self._device)
+        except BaseException:
+            self._refused = version
+            raise
+        self._refused = None
+        return version

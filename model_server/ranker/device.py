@@ -1,0 +1,70 @@
+"""Where the net runs and in which numbers: CUDA if there is one, bfloat16 only where it measures faster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+
+GAIN = 1.15
+"""bfloat16 must be this much faster than float32 to be worth its rounding."""
+
+
+def device_of(name: str) -> torch.device:
+    """The device called "auto", "cpu" or "cuda". Raises ValueError where there is no CUDA device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        message = "KAIROS_DEVICE is cuda, but torch finds no CUDA device: set it to auto or cpu"
+        raise ValueError(message)
+    return torch.device(name)
+
+
+def use_cores(most: int = 4) -> None:
+    """Let torch use the cores this process may run on, a few at most; numbers too small to matter count as zero."""
+    torch.set_num_threads(max(1, min(most, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)))
+    torch.set_flush_denormal(True)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Numbers of the matrix products: float32, or bfloat16 by autocast."""
+
+    device: torch.device
+    reduced: bool = False
+
+    @property
+    def name(self) -> str:
+        """The dtype's name."""
+        return "bfloat16" if self.reduced else "float32"
+
+    def __call__(self) -> AbstractContextManager[object]:
+        """The context to compute in."""
+        if not self.reduced:
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+
+def fastest(device: torch.device, work: Callable[[Precision], object], rounds: int = 3) -> Precision:
+    """The precision in which `work` runs faster, measured here and now."""
+    seconds = {}
+    for precision in (Precision(device), Precision(device, reduced=True)):
+        try:
+            work(precision)
+        except RuntimeError:
+            continue
+        seconds[precision] = min(_timed(device, work, precision) for _ in range(rounds))
+    full, reduced = Precision(device), Precision(device, reduced=True)
+    return reduced if seconds.get(reduced, float("inf")) * GAIN < seconds[full] else full
+
+
+def _timed(device: torch.device, work: Callable[[Precision], object], precision: Precision) -> float:
+    started = perf_counter()
+    work(precision)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter() - started

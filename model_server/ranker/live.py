@@ -1,0 +1,132 @@
+"""The trained ranker as the worker uses it: find, count, collate by length bucket, forward, select."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from model_server.counters.batch import Batch
+from model_server.finding import Finder
+from model_server.preparation import look_now
+from model_server.ranker.device import Precision, fastest
+from model_server.ranker.lists import Lists, collate
+from model_server.selection import Calibration, Timings, select
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from model_server.preparation import Preparation
+    from model_server.ranker.net import Net
+    from model_server.scoring import F32, I64, ItemState, Requests, Scored
+
+FEW = 4
+"""A length bucket with fewer users joins the next longer one: a small forward pass costs more than its padding."""
+
+
+class NetRanker:
+    """Serves a net; immutable after `warm_up`."""
+
+    def __init__(
+        self, version: str, preparation: Preparation, net: Net, calibration: Calibration, device: torch.device
+    ) -> None:
+        self.version = version
+        self.net = net.to(device).eval()
+        self.device = device
+        self.precision = Precision(device)
+        self.preparation = preparation
+        self._finder = Finder(preparation)
+        self._names = preparation.retriever.names
+        self._candidates = preparation.retriever.quotas.candidates
+        self._calibration = calibration
+        self._prefix = net.shape.encoder.prefix if net.shape.encoder is not None else 0
+        self._lengths = buckets(preparation.history) if net.shape.encoder is not None else (preparation.history,)
+
+    def warm_up(self, users: int = 32) -> None:
+        """Run once on made-up lists, and choose the faster precision for lists of this size."""
+        lists = blank_lists(self.net, users, self._candidates, self._lengths[-1]).to(self.device)
+
+        def work(precision: Precision) -> object:
+            with torch.inference_mode(), precision():
+                return self.net(lists)
+
+        self.precision = fastest(self.device, work)
+
+    def tokens(self, history: I64) -> I64:
+        """Tokens of users with so many history entries: scene and windows, history, candidates."""
+        return self._prefix + np.minimum(history, self._lengths[-1]) + self._candidates
+
+    def score(self, requests: Requests, items: ItemState, now_ms: int) -> Scored:
+        """The best items of each user."""
+        started = perf_counter()
+        found, shared = self._finder.find(requests, items, now_ms)
+        retrieved = perf_counter()
+        batch = self.preparation.batch(requests.view, requests.scene, items, found, look_now(items, now_ms))
+        collated = perf_counter()
+        score, padded = self.forward(batch)
+        timings = Timings(
+            retrieve_ms=1000 * (retrieved - started),
+            collate_ms=1000 * (collated - retrieved),
+            forward_ms=1000 * (perf_counter() - collated),
+            tokens=int((self._prefix + np.minimum(batch.used, self._lengths[-1]) + (batch.item >= 0).sum(1)).sum()),
+            padded_tokens=padded,
+        )
+        return select(batch.item, batch.near, score, shared, self._calibration, self._names, timings)
+
+    def forward(self, batch: Batch) -> tuple[F32, int]:
+        """(scores f32[U, C], tokens computed): one pass for each length bucket."""
+        score = np.empty(batch.item.shape, np.float32)
+        padded = 0
+        for rows, length in by_length(batch.used, self._lengths):
+            lists = collate(batch, rows, length).to(self.device)
+            with torch.inference_mode(), self.precision():
+                score[rows] = self.net(lists).float().cpu().numpy()
+            padded += len(rows) * (self._prefix + lists.history + lists.item.shape[1])
+        return score, padded
+
+
+def buckets(history: int) -> tuple[int, ...]:
+    """Lengths a history is padded to."""
+    return tuple(sorted({-(-history * part // 4) for part in (1, 2, 3, 4)}))
+
+
+def by_length(used: I64, lengths: tuple[int, ...]) -> list[tuple[NDArray[np.intp], int]]:
+    """Rows grouped by the smallest length that holds them; a group of few joins the next longer one."""
+    bucket = np.searchsorted(lengths, np.minimum(used, lengths[-1]))
+    groups: list[tuple[NDArray[np.intp], int]] = []
+    waiting = np.empty(0, np.intp)
+    for number, length in enumerate(lengths):
+        waiting = np.concatenate((waiting, np.flatnonzero(bucket == number)))
+        if len(waiting) >= FEW:
+            groups.append((waiting, length))
+            waiting = np.empty(0, np.intp)
+    if len(waiting):
+        longest = lengths[int(bucket[waiting].max())]
+        groups.append((waiting, longest))
+    return groups
+
+
+def blank_lists(net: Net, users: int, candidates: int, history: int) -> Lists:
+    """Made-up lists of a full batch, for warm-up and measuring."""
+    shape = net.shape.encoder
+    ids = torch.zeros((users, candidates), dtype=torch.long)
+    past = torch.zeros((users, history), dtype=torch.long)
+    windows, kinds = (shape.windows, shape.window_kinds) if shape is not None else (1, 1)
+    return Lists(
+        counters=torch.rand((users, candidates, net.shape.features)),
+        real=torch.ones((users, candidates), dtype=torch.bool),
+        item=ids,
+        word=ids,
+        category=ids,
+        past_item=past,
+        past_word=past,
+        past_category=past,
+        past_kind=past,
+        past_age=past,
+        past_hour=past,
+        recalled=torch.ones((users, history), dtype=torch.bool),
+        windows=torch.zeros((users, windows, kinds)),
+        scene=torch.zeros((users, len(shape.scene_sizes) if shape is not None else 1), dtype=torch.long),
+    )

@@ -1,0 +1,35 @@
+"""A served ranker from the arrays of a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from model_server.ranker.device import device_of, use_cores
+from model_server.ranker.live import NetRanker
+from model_server.ranker.net import Net, NetShape
+from model_server.selection import Calibration
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from model_server.preparation import Preparation
+
+
+def net_of(
+    version: str,
+    preparation: Preparation,
+    shape: Mapping[str, Any],
+    weights: Mapping[str, NDArray[Any]],
+    calibration: tuple[float, float],
+    device: str,
+) -> NetRanker:
+    """Build, fill and warm up. Raises RuntimeError, KeyError or TypeError where the weights do not fit the shape."""
+    use_cores()
+    net = Net(NetShape.of(dict(shape)))
+    net.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    ranker = NetRanker(version, preparation, net, Calibration(*calibration), device_of(device))
+    ranker.warm_up()
+    return ranker

@@ -1,0 +1,112 @@
+"""From scores to what a ranker answers: the best items of each user, their probabilities, and why they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_server.evaluation.metrics import order
+from model_server.scoring import Scored
+
+if TYPE_CHECKING:
+    from model_server.retrieval.pairs import F32, I32
+    from model_server.retrieval.shared import Shared
+
+SHOWN = 20
+OPTS_OUT = np.float32(0.001)
+"""Chance that a push makes its user opt out, until feedback teaches better."""
+BUYS_PRIOR, BUYS_WEIGHT = 1.0, 20.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """p = sigmoid(slope * score + shift): what a score means as the chance that the user takes the item."""
+
+    slope: float
+    shift: float
+
+    def chance(self, score: F32) -> F32:
+        """Chances f32 of scores of any shape."""
+        z = np.clip(self.slope * score.astype(np.float64) + self.shift, -30, 30)
+        return (1 / (1 + np.exp(-z))).astype(np.float32)
+
+
+def fit_calibration(score: F32, real: NDArray[np.bool_], label: NDArray[np.bool_]) -> Calibration:
+    """Slope and shift that make the taken candidates likeliest (Platt), by Newton steps; a slope below zero is not taken."""
+    x, y = score[real].astype(np.float64), label[real].astype(np.float64)
+    if len(x) == 0 or y.min() == y.max():
+        return Calibration(1.0, -4.0)
+    center, spread = float(x.mean()), float(x.std()) or 1.0
+    design = np.stack(((x - center) / spread, np.ones_like(x)))
+    weights = np.array([0.0, np.log(y.mean() / (1 - y.mean()))])
+    for _ in range(25):
+        p = 1 / (1 + np.exp(-np.clip(weights @ design, -30, 30)))
+        gradient = design @ (p - y)
+        curvature = (design * (p * (1 - p))) @ design.T + 1e-6 * np.eye(2)
+        weights -= np.clip(np.linalg.solve(curvature, gradient), -2, 2)
+    slope = max(float(weights[0]) / spread, 1e-6)
+    return Calibration(slope, float(weights[1]) - slope * center)
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds spent, and tokens needed and computed."""
+
+    retrieve_ms: float
+    collate_ms: float
+    forward_ms: float
+    tokens: int = 0
+    padded_tokens: int = 0
+
+
+def select(
+    item: I32, near: F32, score: F32, shared: Shared, calibration: Calibration, names: Sequence[str], timings: Timings
+) -> Scored:
+    """The best `SHOWN` of candidates i32[U, C] with scores f32[U, C]; ties by popularity, then the smaller item.
+
+    `near` f32[U, C, L] says which lists (`names`, at most 32) found each candidate.
+    """
+    totals = np.append(shared.totals, 0)
+    popularity = totals[np.where(item < shared.size, item, -1)]
+    best = order(score, popularity.astype(np.float32), item)[:, :SHOWN]
+    chosen = np.take_along_axis(item, best, 1)
+    present = chosen >= 0
+    final = np.where(present, calibration.chance(np.nan_to_num(np.take_along_axis(score, best, 1))), np.float32(0))
+    lists = np.take_along_axis(near, best[:, :, None], 1) > 0
+    bits = (lists << np.arange(len(names), dtype=np.uint32)).sum(2, dtype=np.uint32)
+    return Scored(
+        item=chosen,
+        p_open=final,
+        p_buy=final * _buys(shared, chosen),
+        p_optout=np.where(present, OPTS_OUT, np.float32(0)),
+        final=final,
+        propensity=np.where(present, _propensity(lists, names, len(shared.offered())), np.float32(0)),
+        reasons=np.where(present, bits, np.uint32(0)),
+        reason_names=tuple(names),
+        retrieve_ms=timings.retrieve_ms,
+        collate_ms=timings.collate_ms,
+        forward_ms=timings.forward_ms,
+        tokens=timings.tokens,
+        padded_tokens=timings.padded_tokens,
+    )
+
+
+def _buys(shared: Shared, item: I32) -> F32:
+    """Share of an item's events that are purchases and the like, pulled towards one in twenty."""
+    share = (shared.strong + BUYS_PRIOR) / (shared.totals + BUYS_WEIGHT)
+    padded = np.append(np.minimum(share, 1.0), BUYS_PRIOR / BUYS_WEIGHT).astype(np.float32)
+    found: F32 = padded[np.where(item < shared.size, item, -1)]
+    return found
+
+
+def _propensity(lists: NDArray[np.bool_], names: Sequence[str], offered: int) -> F32:
+    """1, but for items that only the draw among `offered` items brought here: the chance of that draw."""
+    from model_server.retrieval.retriever import EXPLORED, Quotas
+
+    explored = lists[:, :, names.index(EXPLORED)] & (lists.sum(2) == 1)
+    chance = np.float32(min(Quotas().explored / max(offered, 1), 1.0))
+    return np.where(explored, chance, np.float32(1))
