@@ -68,6 +68,7 @@ async def test_every_row_of_a_real_log_equals_the_oracle(
     try:
         users, items = await rows_after(log, settings.read(Connections, env))
     finally:
+        print(worker.child.tail(40))  # shown when the test fails
         worker.stop()
     events = [orjson.loads(event.value) for event in log.events]
     assert_equal(oracle.user_rows(events, log.zone), users)
