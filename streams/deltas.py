@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,7 @@ class DeltaMaker:
         self._fields = [declaration.scene_names.index(name) for name in declaration.delta_fields]
         self._hour, self._weekday = (declaration.scene_names.index(name) for name in ("hour", "weekday"))
         self._homes = _Homes(partitions)
+        self.partitions = partitions
 
     def make(
         self, source: DeltaSource, offsets: NDArray[np.int64], columns: Columns, items: Sequence[str]
@@ -86,18 +88,24 @@ class DeltaMaker:
         """Split deltas by their item's home; in each record items are numbered from 0 in order of appearance."""
         headers = source.headers()
         by_home = np.argsort(home, kind="stable")
-        homes, starts = np.unique(home[by_home], return_index=True)
+        names_at = _bounds(home, self.partitions)
         rank = np.empty(len(home), np.int64)
-        rank[by_home] = np.arange(len(home)) - np.repeat(starts, np.diff(starts, append=len(home)))
-        deltas["item"] = rank[item]
+        rank[by_home] = np.arange(len(home))
+        deltas["item"] = rank[item] - names_at[home[item]]
         event_home = home[item]
-        order = np.argsort(event_home, kind="stable")
-        ends = np.searchsorted(event_home[order], homes, side="right")
-        deltas = deltas[order]
-        made, first = [], 0
-        for i, (partition, end) in enumerate(zip(homes.tolist(), ends.tolist(), strict=True)):
-            last_name = starts[i + 1] if i + 1 < len(starts) else len(names)
-            mine = [names[k] for k in by_home[starts[i] : last_name].tolist()]
-            made.append(DeltaRecord(partition, pack_deltas(deltas[first:end], mine), headers))
-            first = end
-        return made
+        deltas = deltas[np.argsort(event_home, kind="stable")]
+        events_at = _bounds(event_home, self.partitions).tolist()
+        ordered = [names[i] for i in by_home.tolist()]
+        bounds = names_at.tolist()
+        return [
+            DeltaRecord(p, pack_deltas(deltas[first:end], ordered[bounds[p] : bounds[p + 1]]), headers)
+            for p, (first, end) in enumerate(pairwise(events_at))
+            if end > first
+        ]
+
+
+def _bounds(homes: NDArray[np.int64], partitions: int) -> NDArray[np.int64]:
+    """Where each partition's share begins when homes are sorted, and where the last one ends."""
+    bounds = np.zeros(partitions + 1, np.int64)
+    np.cumsum(np.bincount(homes, minlength=partitions), out=bounds[1:])
+    return bounds
