@@ -24,6 +24,7 @@ from streams.chunks.transport import SCHEME, ChunkedApp
 from streams.service.kafka import METADATA_MAX_AGE_MS, ssl_context
 from streams.service.settings import Connections
 from streams.settings import StreamSettings
+from streams.tables.errors import NotInitialised, Repartitioned
 from streams.tables.part import TableStats
 from streams.tables.weather import Weather
 
@@ -38,6 +39,7 @@ class Table(Protocol):
 
     def fence(self, topic: str, partition: int) -> int: ...
     def release(self, partition: int) -> None: ...
+    def partitions(self, partition: int) -> int: ...
     async def reload_fence(self, topic: str, partition: int) -> int: ...
     async def start_position(self, facts: LogFacts) -> int: ...
     async def check_server(self) -> None: ...
@@ -90,12 +92,23 @@ class Side:
     async def start_positions(self, facts: Sequence[LogFacts]) -> Mapping[TP, int]:
         """Fence + 1 of every assigned partition; raises a Refused where reading on would be wrong."""
         await self.table.check_server()
-        positions = await asyncio.gather(*[self.table.start_position(fact) for fact in facts])
+        try:
+            positions = await asyncio.gather(*[self.table.start_position(fact) for fact in facts])
+        except NotInitialised:
+            await self._refuse_growth(facts)
+            raise
         assigned = {fact.partition for fact in facts}
         for partition in self._held - assigned:
             self.table.release(partition)
         self._held = assigned
         return {TP(fact.topic, fact.partition): at for fact, at in zip(facts, positions, strict=True)}
+
+    async def _refuse_growth(self, facts: Sequence[LogFacts]) -> None:
+        """A partition without meta, of a topic whose first partition has one, came by growth; raises Repartitioned."""
+        for fact in facts:
+            await self.table.reload_fence(fact.topic, 0)
+            if (stored := self.table.partitions(0)) != fact.partitions:
+                raise Repartitioned(fact.topic, fact.partition, stored, fact.partitions)
 
     def missing(self) -> dict[str, str]:
         """What keeps this side from being ready, each with a sentence; empty when nothing does."""

@@ -12,19 +12,26 @@ from streams.service.settings import Connections, Shell, setting
 
 
 @dataclass(frozen=True)
-class Tools:
-    """What `kairos topics` and `kairos inspect` need."""
+class Features:
+    """What rows are made of."""
 
-    connections: Connections
-    shell: Shell
-    features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
+    file: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
     zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC")
 
     def problems(self) -> Iterator[str]:
         try:
             ZoneInfo(self.zone)
-        except (OSError, ValueError):
+        except (KeyError, OSError, ValueError):
             yield f"KAIROS_ZONE={self.zone} is no time zone; write a name like Europe/Berlin."
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What `kairos topics` and `kairos inspect` need."""
+
+    connections: Connections
+    shell: Shell
+    features: Features
 
 
 @dataclass(frozen=True)

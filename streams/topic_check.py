@@ -119,35 +119,39 @@ async def _partitioner(kafka: Mapping[str, Any], topics: Mapping[str, TopicFacts
     """Sample the newest records of every partition: one that its key does not hash to holds wrong records."""
     if not topics:
         return
-    async with reading(kafka, auto_offset_reset="none") as consumer:
-        for name, facts in topics.items():
-            tally = await sample(consumer, name, facts.partitions)
-            if tally["wrong"]:
-                yield Trouble(
-                    f"{tally['wrong']} of {tally.total()} newest records of {name} lie in another partition than the "
-                    "one their key hashes to by murmur2: a producer uses another partitioner.",
-                    MURMUR,
-                )
-            if tally["null"]:
-                yield Trouble(
-                    f"{tally['null']} of {tally.total()} newest records of {name} have no key.",
-                    "Key every record by user_id (items.v1: by item_id); records without a key go to the dead letters.",
-                )
+    async with reading(kafka, auto_offset_reset="none", fetch_max_wait_ms=20) as consumer:
+        tallies = await sample(consumer, topics)
+    for name, tally in tallies.items():
+        if tally["wrong"]:
+            yield Trouble(
+                f"{tally['wrong']} of {tally.total()} newest records of {name} lie in another partition than the "
+                "one their key hashes to by murmur2: a producer uses another partitioner.",
+                MURMUR,
+            )
+        if tally["null"]:
+            yield Trouble(
+                f"{tally['null']} of {tally.total()} newest records of {name} have no key.",
+                "Key every record by user_id (items.v1: by item_id); records without a key go to the dead letters.",
+            )
 
 
-async def sample(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> Counter[str]:
-    """Count right, wrong and null keys among up to SAMPLED newest records of every partition."""
-    tally: Counter[str] = Counter()
-    for partition in range(partitions):
-        tp = TopicPartition(topic, partition)
-        starts, ends = await asyncio.gather(consumer.beginning_offsets([tp]), consumer.end_offsets([tp]))
-        consumer.assign([tp])
+async def sample(consumer: AIOKafkaConsumer, topics: Mapping[str, TopicFacts]) -> dict[str, Counter[str]]:
+    """Count right, wrong and null keys among up to SAMPLED newest records of every partition, by topic."""
+    partitions = [TopicPartition(name, p) for name, facts in topics.items() for p in range(facts.partitions)]
+    starts, ends = await asyncio.gather(consumer.beginning_offsets(partitions), consumer.end_offsets(partitions))
+    left = {tp for tp in partitions if ends[tp] > starts[tp]}
+    if left:
+        consumer.assign(list(left))
+    for tp in left:
         consumer.seek(tp, max(starts[tp], ends[tp] - SAMPLED))
+    tallies: dict[str, Counter[str]] = {name: Counter() for name in topics}
+    while left:
+        for tp, records in (await consumer.getmany(*left, timeout_ms=200)).items():
+            count = topics[tp.topic].partitions
+            tallies[tp.topic].update(_verdict(record.key, tp.partition, count) for record in records)
         # By position: aborted or compacted records leave a tail that holds nothing.
-        while await consumer.position(tp) < ends[tp]:
-            for records in (await consumer.getmany(tp, timeout_ms=1000)).values():
-                tally.update(_verdict(record.key, partition, partitions) for record in records)
-    return tally
+        left -= {tp for tp in left if await consumer.position(tp) >= ends[tp]}
+    return tallies
 
 
 def _verdict(key: bytes | None, partition: int, partitions: int) -> str:

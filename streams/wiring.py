@@ -37,7 +37,7 @@ class Tables:
     """The tables of an installation in its Redis, and the client they share. `cache_bytes` is for rows of users."""
 
     def __init__(self, tools: Tools, *, cache_bytes: int = 1 << 20) -> None:
-        self.declaration: Declaration = load(tools.features) if tools.features else DEFAULT
+        self.declaration: Declaration = load(tools.features.file) if tools.features.file else DEFAULT
         self.client: Client = connect(tools.connections)
         store, keys, writer = RedisStore(self.client), tools.connections.keys, secrets.token_hex(6)
         self.users = UserTable(store, keys, Layout(self.declaration), writer=writer, cache_bytes=cache_bytes)
@@ -88,7 +88,7 @@ class Wiring:
         settings, table = self.settings, self.tables.users
         pipeline = Pipeline(
             table,
-            Encoder(self.tables.declaration, Calendar(settings.tools.zone)),
+            Encoder(self.tables.declaration, Calendar(settings.tools.features.zone)),
             self.topics,
             self._letters,
             DeltaSink(self.outbox, self.topics.deltas),

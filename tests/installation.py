@@ -172,10 +172,14 @@ class Installation:
         await consumer._client._wait_on_metadata(name)
         return consumer.partitions_for_topic(name) or set()
 
+    def redis(self) -> Any:
+        """A client of the server itself; redis-py types sync and async replies as one."""
+        return Redis.from_url(self.redis_url)
+
     async def fences(self) -> dict[tuple[str, int], int]:
         """Last applied offsets as Redis has them."""
         found = {}
-        async with Redis.from_url(self.redis_url) as redis:
+        async with self.redis() as redis:
             tags = [(self.keys.user_tag(p), p) for p in range(self.partitions)]
             tags += [(self.keys.item_tag(q), q) for q in range(self.item_partitions)]
             for tag, partition in tags:
@@ -227,7 +231,7 @@ class Installation:
 
     async def _user_rows(self) -> dict[str, bytes]:
         found = {}
-        async with Redis.from_url(self.redis_url) as redis:
+        async with self.redis() as redis:
             for partition in range(self.partitions):
                 prefix = Keys.row(self.keys.user_tag(partition), b"")
                 async for key in redis.scan_iter(prefix + b"*", count=1000):
@@ -235,8 +239,8 @@ class Installation:
         return found
 
     async def _item_rows(self) -> dict[str, bytes]:
-        found = {}
-        async with Redis.from_url(self.redis_url) as redis:
+        found: dict[str, bytes] = {}
+        async with self.redis() as redis:
             for partition in range(self.item_partitions):
                 rows = await redis.hgetall(Keys.item_rows(self.keys.item_tag(partition)))
                 found |= {item.decode(): row for item, row in rows.items()}
