@@ -246,10 +246,18 @@ class Worker:
     # 5. Produce, and only then acknowledge.
 
     async def _emit_all(self) -> None:
-        while (ended := await self._ended.get()) is not None:
+        more = True
+        while more:
+            groups = [await self._ended.get()]
+            while not self._ended.empty():
+                groups.append(self._ended.get_nowait())
+            more = None not in groups
+            ended = [each for group in groups if group is not None for each in group]
             await self._emit([each for each in ended if each.lease in self.holding])
 
     async def _emit(self, ended: list[Ended]) -> None:
+        if not ended:
+            return
         parts, now_ms = self.parts, self.parts.clock()
         records = [parts.scribe.records(each, parts.items.arrays, now_ms) for each in ended]
         await parts.outbound.send([outgoing for each in records for outgoing in each.outgoing])
