@@ -15,10 +15,9 @@ from schemas.deltas import DeltaError, DeltaSource, unpack_deltas
 from schemas.faults import MAX_VALUE_BYTES
 from schemas.items import decode_items, encode_item
 from schemas.topics import Topics
-from streams.features.rows import SchemaMismatchError
 from streams.pipeline import DeadLetters, Record, Rejected
 from streams.poison import culprits
-from streams.tables.errors import Stale, TableError
+from streams.tables.errors import OtherDeclaration, Stale, TableError
 from streams.tables.items import DeltaRun, ItemChange, ItemTable
 from streams.tables.part import Chunk, Outcome, known_in
 from streams.tables.weather import never
@@ -47,7 +46,7 @@ class ItemPipeline:
         self._declaration = table.layout.declaration
 
     async def process(self, chunk: Chunk, stale: Callable[[], bool] = never) -> Outcome:
-        """Apply one chunk, as `Pipeline.process`; raises SchemaMismatchError on deltas of another declaration too."""
+        """Apply one chunk, as `Pipeline.process`."""
         try:
             fence = await self.table.check(chunk, stale)
             if chunk.last <= fence:
@@ -85,17 +84,17 @@ class ItemPipeline:
         source = DeltaSource.of(record.headers)
         if source.schema != self._declaration.schema:
             text = (
-                f"a delta record has schema {source.schema}, this process reads schema {self._declaration.schema}: run "
-                "all workers with one features.toml, or rebuild into a new namespace by replaying the topics"
+                f"A delta record has schema {source.schema}, this process reads schema {self._declaration.schema}: run "
+                "all workers with one features.toml, or rebuild into a new namespace by replaying the topics."
             )
-            raise SchemaMismatchError(text)
+            raise OtherDeclaration(text)
         deltas, item_ids = unpack_deltas(record.value)
         return DeltaRun(record.offset, source, deltas, item_ids)
 
     async def _apply(self, chunk: Chunk, change: ItemChange, stale: Callable[[], bool]) -> Outcome:
         try:
             return await self.table.apply(chunk, change, stale)
-        except (TableError, SchemaMismatchError, MemoryError):
+        except (TableError, MemoryError):
             raise
         except Exception:
             runs = change.deltas

@@ -22,7 +22,6 @@ from schemas.faults import Reason
 from schemas.topics import Topics
 from streams.deltas import DeltaMaker, DeltaRecord
 from streams.features.columns import Encoder
-from streams.features.rows import SchemaMismatchError
 from streams.poison import Positions, culprits
 from streams.tables.errors import Stale, TableError
 from streams.tables.part import Chunk, Outcome, known_in
@@ -208,7 +207,7 @@ class Pipeline:
     async def _apply(self, chunk: Chunk, change: UserChange, stale: Callable[[], bool]) -> Outcome:
         try:
             return await self.table.apply(chunk, change, stale)
-        except (TableError, SchemaMismatchError, MemoryError):
+        except (TableError, MemoryError):
             raise
         except Exception:
             poison = await culprits(

@@ -1,7 +1,7 @@
 """What a table raises.
 
 TableError over Rewind, Stale, Broken and Refused; Refused over NotInitialised, TopicReplaced, Repartitioned, LostRange,
-Truncated, Evicting. The first two steer the reader of a partition, the others end the process.
+Truncated, Evicting, OtherDeclaration. The first two steer the reader of a partition, the others end the process.
 """
 
 from __future__ import annotations
@@ -95,3 +95,7 @@ class Evicting(Refused):
             f"Redis at {where} runs with maxmemory-policy {policy}, which silently deletes rows and fences: set "
             "`maxmemory-policy noeviction` in its configuration and start again."
         )
+
+
+class OtherDeclaration(Refused):
+    """Rows or deltas were written under another declaration of features."""

@@ -19,8 +19,8 @@ from redis.exceptions import ResponseError
 
 from schemas.keys import Keys
 from streams.features.items import ItemLayout
-from streams.features.rows import Layout
-from streams.tables.errors import Evicting, NotInitialised, Rewind, Stale
+from streams.features.rows import Layout, SchemaMismatchError
+from streams.tables.errors import Evicting, NotInitialised, OtherDeclaration, Rewind, Stale
 from streams.tables.part import Chunk, LogFacts, Outcome, Part, TableStats, known_in, refuse_lost_log
 from streams.tables.store import ItemWrite, Move, Store, UserWrite
 from streams.tables.weather import STALE, TROUBLE, Weather, never
@@ -216,7 +216,10 @@ class FencedTable(ABC, Generic[C]):
         if chunk.last <= fence:
             return self._settled(attempt)
         attempt.fresh = self._above(part, attempt.change, fence)
-        await self._hold(part, chunk.partition, attempt.fresh)
+        try:
+            await self._hold(part, chunk.partition, attempt.fresh)
+        except SchemaMismatchError as error:
+            raise OtherDeclaration(str(error)) from error
         write = self._fold_held(part, attempt.fresh)
         ver = f"{self._writer}.{next(self._count)}".encode()
         move = Move(chunk.topic, part.ver, part.applied.get(chunk.topic), ver, chunk.last)

@@ -18,10 +18,9 @@ from streams.chunks.chunk import Chunk
 from streams.deltas import DeltaMaker, DeltaRecord
 from streams.features.declaration import DEFAULT
 from streams.features.items import ItemEvents, ItemLayout, fold_items
-from streams.features.rows import SchemaMismatchError
 from streams.item_pipeline import ItemPipeline
 from streams.pipeline import Rejected
-from streams.tables.errors import Broken
+from streams.tables.errors import Broken, OtherDeclaration
 from streams.tables.items import ItemTable
 from streams.tables.part import Outcome
 from streams.tables.weather import Weather
@@ -208,7 +207,7 @@ async def test_deltas_that_cannot_be_folded_are_set_aside_alone(side: Side) -> N
 
 async def test_deltas_of_another_declaration_are_refused(side: Side) -> None:
     source = DeltaSource(CLICKS, 1, "id-1", 0, 9, DEFAULT.schema + 1)
-    with pytest.raises(SchemaMismatchError, match=r"one features\.toml"):
+    with pytest.raises(OtherDeclaration, match=r"one features\.toml"):
         await side.read([Raw(0, None, b"", headers=tuple(source.headers()))])
 
 

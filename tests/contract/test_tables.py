@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from streams.tables.errors import (
-    Rewind,
-    Stale,
-)
+from schemas.keys import Keys
+from streams.features.declaration import DEFAULT, merge
+from streams.features.rows import Layout
+from streams.tables.errors import OtherDeclaration, Rewind, Stale
 from streams.tables.part import Outcome
 from streams.tables.store import ItemWrite, Move, Store, UserWrite
 from streams.tables.users import UserTable
@@ -247,3 +247,12 @@ async def test_a_failed_fold_leaves_no_trace(make: MakeTable, backend: Backend, 
     assert await table.folds(PARTITION, change(second.records))
     await table.apply(second, change(second.records))
     assert await backend.rows(tag) == truth(log)
+
+
+async def test_rows_of_another_declaration_are_refused(make: MakeTable, backend: Backend, keys: Keys) -> None:
+    (chunk,) = chunks(CLICKS, records(CLICKS, 10))
+    await make().apply(chunk, change(chunk.records))
+    other = UserTable(backend.store, keys, Layout(merge(DEFAULT, {"history": 64})), writer="b")
+    (again,) = chunks(CLICKS, records(CLICKS, 10, first=10))
+    with pytest.raises(OtherDeclaration, match=r"features\.toml"):
+        await other.apply(again, change(again.records))
