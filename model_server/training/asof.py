@@ -18,6 +18,7 @@ from streams.features.rows import Layout, Rows
 from streams.features.view import user_view
 
 if TYPE_CHECKING:
+    from model_server.retrieval.neighbours import Neighbours
     from model_server.retrieval.shared import Shared
     from model_server.training.recorded import Recorded
     from model_server.training.requests import Moments
@@ -79,6 +80,7 @@ class Replay:
         *,
         neighbours_every_ms: int,
         refresh_ms: int,
+        profiles_ms: int = 1_800_000,
     ) -> None:
         self.recorded = recorded
         self.preparation = preparation
@@ -89,9 +91,8 @@ class Replay:
         self._every_ms = neighbours_every_ms
         self._built_ms = -(2**62)
         self._next = 0
-        self._freshness = Freshness(declaration, refresh_ms)
+        self._freshness = Freshness(declaration, refresh_ms, profiles_ms)
         self._journal = Journal()
-        self._actions = np.array([k.active and k.item for k in declaration.kinds])[recorded.columns.kind]
 
     def take(self, moments: Moments, requests: NDArray[np.int64]) -> Batch:
         """Prepare `requests` (positions in `moments`, ascending) as one batch."""
@@ -138,15 +139,17 @@ class Replay:
         self.items.fold(item, part.ts_ms, part.kind, part.codes)
 
     def _renew_neighbours(self, now_ms: int) -> None:
-        if now_ms - self._built_ms < self._every_ms:
-            return
-        self._built_ms = now_ms
-        end = int(np.searchsorted(self.recorded.columns.ts_ms, now_ms))
-        seen = np.flatnonzero(self._actions[:end])
-        recorded = self.recorded
-        limits = NeighbourLimits(gap_ms=self._declaration.session_gap_ms)
-        self.preparation.renew(
-            build_neighbours(
-                recorded.codes, recorded.columns.ts_ms[seen], recorded.user[seen], recorded.item[seen], limits
-            )
-        )
+        if now_ms - self._built_ms >= self._every_ms:
+            self._built_ms = now_ms
+            end = int(np.searchsorted(self.recorded.columns.ts_ms, now_ms))
+            self.preparation.renew(neighbours_before(self.recorded, self._declaration, end))
+
+
+def neighbours_before(recorded: Recorded, declaration: Declaration, end: int) -> Neighbours:
+    """Neighbours from the first `end` events of the log."""
+    done = np.array([kind.active and kind.item for kind in declaration.kinds])[recorded.columns.kind[:end]]
+    seen = np.flatnonzero(done)
+    limits = NeighbourLimits(gap_ms=declaration.session_gap_ms)
+    return build_neighbours(
+        recorded.codes, recorded.columns.ts_ms[seen], recorded.user[seen], recorded.item[seen], limits
+    )

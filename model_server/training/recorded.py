@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -95,6 +95,13 @@ def record(
         titles=[str(catalogue.get(name, {}).get("title") or "") for name in item_ids],
         rejected=rejected,
     )
+
+
+def until(recorded: Recorded, end_ms: int) -> Recorded:
+    """The events strictly before `end_ms`."""
+    end = int(np.searchsorted(recorded.columns.ts_ms, end_ms))
+    columns = recorded.columns.take(np.arange(end))
+    return replace(recorded, columns=columns, user=recorded.user[:end], item=recorded.item[:end])
 
 
 class _NoRun:

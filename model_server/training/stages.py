@@ -68,19 +68,19 @@ class Judge:
     ) -> None:
         self.examples = examples
         self._popularity = popularity
-        self._history = history
-        self._device = device
+        self.history = history
+        self.device = device
         self._batch = batch
 
-    def scores(self, net: Net, *, linear: bool = False) -> F32:
+    def scores(self, net: Net) -> F32:
         """Scores f32[N, C]; padding scores the lowest finite number."""
         net.eval()
         parts = []
         with torch.inference_mode():
             for start in range(0, len(self.examples), self._batch):
                 rows = np.arange(start, min(start + self._batch, len(self.examples)))
-                lists = collate(self.examples.batch, rows, self._history).to(self._device)
-                parts.append((net.base.linear_score(lists.counters) if linear else net(lists)).float().cpu().numpy())
+                lists = collate(self.examples.batch, rows, self.history).to(self.device)
+                parts.append(net(lists).float().cpu().numpy())
         return np.concatenate(parts)
 
     def value(self, net: Net) -> float:
@@ -90,69 +90,77 @@ class Judge:
     def value_of(self, scores: F32) -> float:
         """Mean NDCG@10 of given scores f32[N, C]."""
         examples = self.examples
-        return means(ranked(scores, self._popularity, examples.batch.item, examples.label, examples.wanted))[METRIC]
+        return means(self.metrics_of(scores))[METRIC] if len(examples) else 0.0
+
+    def metrics_of(self, scores: F32) -> dict[str, NDArray[np.float64]]:
+        """Every metric of every request."""
+        examples = self.examples
+        return ranked(scores, self._popularity, examples.batch.item, examples.label, examples.wanted)
 
 
-def fit_stage(
-    name: str,
-    net: Net,
-    fresh: list[torch.nn.Parameter],
-    held: list[torch.nn.Parameter],
-    settings: StageSettings,
-    train: Examples,
-    judge: Judge,
-    generator: np.random.Generator,
-    tick: Callable[[str, int, int, float], object],
-) -> Verdict:
-    """Train `fresh` at the stage's rate and `held` at `slower` times it; leave the net at its best epoch, epoch 0 included."""
-    before = judge.value(net)
-    best, kept, state = before, 0, _copy(net)
-    optimiser = torch.optim.AdamW(
-        [{"params": fresh, "lr": settings.rate}, {"params": held, "lr": settings.rate * settings.slower}],
-        weight_decay=settings.decay,
-    )
-    judged = []
-    epochs = settings.epochs(len(train))
-    for epoch in range(1, epochs + 1):
-        loss = _one_pass(net, optimiser, settings, train, judge, generator)
-        value = judge.value(net)
-        judged.append(Judged(epoch, loss, value))
-        tick(name, epoch, epochs, value)
-        if value > best:
-            best, kept, state = value, epoch, _copy(net)
-    net.load_state_dict(state)
-    return Verdict(name, kept, before, best, judged)
+class Fit:
+    """Fits the stages of one net, one after the other, on `train`; `tick` hears (stage, epoch, epochs, value on valid)."""
 
+    def __init__(
+        self,
+        net: Net,
+        train: Examples,
+        judge: Judge,
+        generator: np.random.Generator,
+        tick: Callable[[str, int, int, float], object] = lambda *_: None,
+    ) -> None:
+        self.net = net
+        self._train = train
+        self._judge = judge
+        self._generator = generator
+        self._tick = tick
 
-def _one_pass(
-    net: Net,
-    optimiser: torch.optim.Optimizer,
-    settings: StageSettings,
-    train: Examples,
-    judge: Judge,
-    generator: np.random.Generator,
-) -> float:
-    net.train()
-    total, seen = 0.0, 0
-    for lists, label in _batches(train, settings.batch, judge, generator):
-        loss = listwise_loss(net(lists), lists.real, label)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        total += float(loss.detach()) * len(label)
-        seen += len(label)
-    return total / max(seen, 1)
+    def stage(
+        self,
+        name: str,
+        settings: StageSettings,
+        fresh: list[torch.nn.Parameter],
+        held: list[torch.nn.Parameter],
+    ) -> Verdict:
+        """Train `fresh` at the stage's rate, `held` at `slower` times it; keep the best epoch, epoch 0 takes part."""
+        before = self._judge.value(self.net)
+        best, kept, state = before, 0, _copy(self.net)
+        optimiser = torch.optim.AdamW(
+            [{"params": fresh, "lr": settings.rate}, {"params": held, "lr": settings.rate * settings.slower}],
+            weight_decay=settings.decay,
+        )
+        judged = []
+        epochs = settings.epochs(len(self._train))
+        for epoch in range(1, epochs + 1):
+            loss = self._one_pass(optimiser, settings)
+            value = self._judge.value(self.net)
+            judged.append(Judged(epoch, loss, value))
+            self._tick(name, epoch, epochs, value)
+            if value > best:
+                best, kept, state = value, epoch, _copy(self.net)
+        self.net.load_state_dict(state)
+        return Verdict(name, kept, before, best, judged)
 
+    def _one_pass(self, optimiser: torch.optim.Optimizer, settings: StageSettings) -> float:
+        self.net.train()
+        total, seen = 0.0, 0
+        for lists, label in self._batches(settings.batch):
+            loss = listwise_loss(self.net(lists), lists.real, label)
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+            optimiser.step()
+            total += float(loss.detach()) * len(label)
+            seen += len(label)
+        return total / max(seen, 1)
 
-def _batches(
-    train: Examples, size: int, judge: Judge, generator: np.random.Generator
-) -> Iterator[tuple[Lists, Tensor]]:
-    order = generator.permutation(len(train))
-    for start in range(0, len(order), size):
-        rows = np.sort(order[start : start + size])
-        device = judge._device
-        yield collate(train.batch, rows, judge._history).to(device), torch.from_numpy(train.label[rows]).to(device)
+    def _batches(self, size: int) -> Iterator[tuple[Lists, Tensor]]:
+        order = self._generator.permutation(len(self._train))
+        device, history = self._judge.device, self._judge.history
+        for start in range(0, len(order), size):
+            rows = np.sort(order[start : start + size])
+            label = torch.from_numpy(self._train.label[rows]).to(device)
+            yield collate(self._train.batch, rows, history).to(device), label
 
 
 def listwise_loss(score: Tensor, real: Tensor, label: Tensor) -> Tensor:

@@ -1,0 +1,169 @@
+"""`kairos train`: learn the ranker from a log or from the topics, print how good it is, and write a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from model_server.training.progress import Bars
+from streams.features.declaration import DEFAULT, DeclarationError, load
+from streams.service import settings
+from streams.service.settings import Connections, SettingsError, setting
+
+if TYPE_CHECKING:
+    from model_server.training.config import TrainConfig
+    from model_server.training.recorded import Recorded
+    from streams.features.declaration import Declaration
+
+INSTALL = "Training needs torch, transformers and safetensors: pip install 'kairos-push[train]'."
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What `kairos train` reads from the environment."""
+
+    connections: Connections
+    features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
+    zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC")
+    model_dir: Path | None = setting("KAIROS_MODEL_DIR", "Folder of model bundles.", default=None)
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; 0 when a bundle was written, 1 with a sentence on stderr when nothing could be learned."""
+    from rich.console import Console
+
+    arguments = _parser().parse_args(argv)
+    console = Console()
+    try:
+        read = settings.read(TrainSettings, os.environ)
+        folder = arguments.out or read.model_dir
+        if folder is None:
+            print("Say where the bundle goes: --out DIR or KAIROS_MODEL_DIR.", file=sys.stderr)
+            return 2
+        declaration = load(read.features) if read.features is not None else DEFAULT
+        return _train(arguments, read, declaration, folder, Bars(console))
+    except ModuleNotFoundError as error:
+        print(f"{INSTALL} ({error})", file=sys.stderr)
+    except (SettingsError, DeclarationError) as error:
+        print(error, file=sys.stderr)
+    return 1
+
+
+def _train(
+    arguments: argparse.Namespace, read: TrainSettings, declaration: Declaration, folder: Path, bars: Bars
+) -> int:
+    from model_server.bundle import save
+    from model_server.training import report
+    from model_server.training.logs import LogError
+    from model_server.training.mapping import MappingError
+    from model_server.training.train import TrainingError, train
+
+    config = _config(arguments)
+    try:
+        recorded = _recorded(arguments, read, declaration, bars)
+        trained = train(recorded, declaration, config, bars)
+    except (TrainingError, LogError, MappingError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    others = report.baselines(recorded, declaration, trained.chosen, bars) if config.baselines else {}
+    told = report.report(trained, recorded, others, config.seed)
+    bundle = report.bundle_of(trained, declaration, told, time.time_ns() // 1_000_000)
+    path = save(folder, bundle)
+    bars.table(report.table(told))
+    for line in report.sentences(told):
+        bars.says(line)
+    _write(arguments.report, {"bundle": str(path), "version": bundle.version, **told})
+    bars.says(f"Wrote {path}.")
+    return 0
+
+
+def _recorded(arguments: argparse.Namespace, read: TrainSettings, declaration: Declaration, bars: Bars) -> Recorded:
+    """The log of the file or of the topics, up to --until."""
+    from model_server.training.recorded import RawEvent, record, until
+
+    if arguments.events is None:
+        events, catalogue, zone = *_of_topics(read.connections, bars), read.zone
+    else:
+        from model_server.training import logs, mapping
+
+        log = logs.read_log(arguments.events, mapping.load(arguments.map))
+        bars.says(f"{arguments.events.name}: {log.cleaning}")
+        events = [RawEvent(event.stream, event.key, event.value) for event in log.events]
+        catalogue, zone = log.items, log.zone
+    with bars.step("encode", len(events)) as tick:
+        recorded = record(events, catalogue, declaration, zone, tick)
+    return until(recorded, arguments.until) if arguments.until is not None else recorded
+
+
+def _of_topics(connections: Connections, bars: Bars) -> tuple[list[Any], dict[str, dict[str, Any]]]:
+    from contextlib import ExitStack
+
+    from aiokafka.errors import KafkaError
+
+    from model_server.training.topics import read_topics
+
+    with ExitStack() as stack:
+        try:
+            return asyncio.run(
+                read_topics(connections, lambda total: stack.enter_context(bars.step("read topics", total)))
+            )
+        except KafkaError as error:
+            message = f"Kafka at {connections.kafka} does not answer ({error}): is KAIROS_KAFKA right, is it running?"
+            raise OSError(message) from error
+
+
+def _config(arguments: argparse.Namespace) -> TrainConfig:
+    from model_server.training.config import TrainConfig
+    from model_server.training.requests import Split
+
+    test = arguments.test if arguments.test is not None else (0.0 if arguments.events is None else 0.2)
+    config = TrainConfig(
+        seed=arguments.seed, split=Split(test=test), target=tuple(arguments.target or ()), device=arguments.device
+    )
+    config = config.quick if arguments.quick else config
+    return replace(config, encoder=None) if arguments.no_encoder else config
+
+
+def _write(path: Path | None, told: dict[str, Any]) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _moment(text: str) -> int:
+    stamp = datetime.fromisoformat(text)
+    return int((stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kairos train",
+        description="Learn the ranker from a behaviour log or from what the topics hold, and write a bundle.",
+        epilog=settings.help_text(TrainSettings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--events", type=Path, help="a log: .csv, .jsonl, .parquet or a .zip of one (else the topics)")
+    parser.add_argument("--map", default="mapping.toml", help="built-in mapping or a mapping file of the log")
+    parser.add_argument("--out", type=Path, help="folder of the bundles (else KAIROS_MODEL_DIR)")
+    parser.add_argument("--until", type=_moment, metavar="TIME", help="leave out what happened from this time on (ISO)")
+    parser.add_argument("--target", action="append", metavar="KIND", help="kind that counts as taking an item")
+    parser.add_argument(
+        "--test", type=float, metavar="SHARE", help="newest share kept for the report (file .2, topics 0)"
+    )
+    parser.add_argument("--quick", action="store_true", help="within a minute: fewer lists, fewer passes, no baselines")
+    parser.add_argument("--no-encoder", action="store_true", help="leave out the transformer stage")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write the report as JSON, e.g. build/train-shop.json"
+    )
+    return parser

@@ -1,0 +1,60 @@
+"""How a training is done; one default serves every log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from model_server.training.requests import Split
+from model_server.training.stages import StageSettings
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one training; the stages' own come from the recipe.
+
+    `lists`, `valid`, `test`: most requests of each kind, the newest ones. `renewals`: how often in all co-visited items are built
+    anew while examples are made (but not more than daily). `words`: events an item needs to get a trained id.
+    """
+
+    seed: int = 0
+    split: Split = Split()
+    lists: int = 14_000
+    valid: int = 3_000
+    test: int = 20_000
+    width: int = 80
+    history: int = 50
+    words: int = 5
+    renewals: int = 24
+    refresh_ms: int = 60_000
+    profiles_ms: int = 3_600_000
+    hidden: int = 64
+    target: tuple[str, ...] = ()
+    linear: StageSettings = StageSettings(rate=0.02, passes=3)
+    net: StageSettings = StageSettings(rate=2e-3, passes=6, steps=1_200, decay=0.02)
+    encoder: StageSettings | None = StageSettings(rate=1e-3, passes=3, decay=0.02, slower=0.2)
+    baselines: bool = True
+    device: str = "auto"
+
+    @property
+    def quick(self) -> TrainConfig:
+        """The same within seconds: fewer and shorter lists, fewer passes; for a demo."""
+        return replace(
+            self,
+            lists=2_400,
+            valid=500,
+            test=1_000,
+            width=60,
+            renewals=4,
+            refresh_ms=300_000,
+            hidden=32,
+            linear=replace(self.linear, passes=3),
+            net=replace(self.net, passes=5, steps=0),
+            encoder=None if self.encoder is None else replace(self.encoder, passes=1),
+            baselines=False,
+        )
+
+    def renew_every_ms(self, span_ms: int) -> int:
+        """Pause between two renewals of the co-visited items over a span of examples."""
+        return max(DAY_MS, span_ms // max(self.renewals, 1))

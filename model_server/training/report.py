@@ -1,0 +1,168 @@
+"""What a training came to, as a table for people, as JSON for machines, and as the bundle that serves."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_server.bundle import Bundle
+from model_server.evaluation.baselines import Actions, History, evaluate
+from model_server.evaluation.metrics import interval, means
+from model_server.training.train import BLEND
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from model_server.training.progress import Progress
+    from model_server.training.recorded import Recorded
+    from model_server.training.stages import Judge
+    from model_server.training.train import Chosen, Trained
+    from streams.features.declaration import Declaration
+
+F64 = NDArray[np.float64]
+Metrics = dict[str, F64]
+METRIC = "ndcg@10"
+
+
+def baselines(
+    recorded: Recorded, declaration: Declaration, chosen: Chosen, progress: Progress
+) -> dict[str, dict[str, Metrics]]:
+    """Metrics of every baseline on valid and test: baseline -> part -> metric -> f64[requests]."""
+    done = np.array([kind.active and kind.item for kind in declaration.kinds])[recorded.columns.kind]
+    history = History(
+        Actions(
+            recorded.columns.ts_ms[done],
+            recorded.user[done],
+            recorded.item[done].astype(np.int64),
+            len(recorded.user_ids),
+            len(recorded.item_ids),
+        )
+    )
+    found: dict[str, dict[str, Metrics]] = {}
+    for part, requests in (("valid", chosen.valid), ("test", chosen.test)):
+        if len(requests):
+            positives = [chosen.moments.positives(r).astype(np.int64) for r in requests.tolist()]
+            with progress.step(f"baselines: {part}", len(requests)) as tick:
+                user, now_ms = chosen.moments.user[requests], chosen.moments.ts_ms[requests]
+                for name, metrics in evaluate(history, user, now_ms, positives, lambda: tick(1)).items():
+                    found.setdefault(name, {})[part] = metrics
+    return found
+
+
+def report(
+    trained: Trained, recorded: Recorded, others: Mapping[str, Mapping[str, Metrics]], seed: int
+) -> dict[str, Any]:
+    """Everything worth keeping as plain numbers; gains are measured on the test requests (on valid without any)."""
+    judges = {"valid": trained.valid, **({"test": trained.test} if trained.test is not None else {})}
+    rankers = {
+        name: {part: judge.metrics_of(trained.scores[name][part]) for part, judge in judges.items()}
+        for name in trained.scores
+    }
+    rows = {**others, **rankers}
+    final = next((v.stage for v in reversed(trained.verdicts) if v.kept), trained.verdicts[0].stage)
+    last = "test" if "test" in judges else "valid"
+    best = max(others, key=lambda name: means(others[name]["valid"])[METRIC]) if others else None
+    return {
+        "events": len(recorded),
+        "users": len(recorded.user_ids),
+        "items": len(recorded.item_ids),
+        "lists": trained.lists,
+        "requests": {part: len(judge.examples) for part, judge in judges.items()},
+        "recall": {part: _recall(judge) for part, judge in judges.items()},
+        "rankers": {name: {part: means(m) for part, m in parts.items()} for name, parts in rows.items()},
+        "best baseline": best,
+        "final": final,
+        "measured on": last,
+        "gain over": {
+            name: _gain(rows[final][last], rows[name][last], seed) for name in (best, BLEND) if name is not None
+        },
+        "served": final if trained.served else BLEND,
+        "verdicts": [dataclasses.asdict(verdict) for verdict in trained.verdicts],
+        "parameters": sum(p.numel() for p in trained.net.parameters()),
+    }
+
+
+def _recall(judge: Judge) -> float:
+    examples = judge.examples
+    return float((examples.label.sum(1) / np.maximum(examples.wanted, 1)).mean()) if len(examples) else 0.0
+
+
+def _gain(final: Metrics, other: Metrics, seed: int) -> dict[str, float]:
+    difference = final[METRIC] - other[METRIC]
+    low, high = interval(difference, seed)
+    base = float(other[METRIC].mean())
+    return {
+        "ndcg@10": float(difference.mean()),
+        "low": low,
+        "high": high,
+        "share": float(difference.mean()) / max(base, 1e-9),
+    }
+
+
+def table(told: Mapping[str, Any]) -> Table:
+    """The report's table: every ranker on valid and test, the best baseline marked."""
+    from rich.table import Table
+
+    parts = list(told["requests"])
+    made = Table(title=f"{told['events']:,} events · {told['users']:,} users · {told['items']:,} items")
+    made.add_column("ranker")
+    for part in parts:
+        made.add_column(f"{part}: NDCG@10", justify="right")
+        made.add_column("HR@10", justify="right")
+        made.add_column("MRR", justify="right")
+    for name, row in told["rankers"].items():
+        cells = [f"{row[part][metric]:.4f}" for part in parts for metric in (METRIC, "hr@10", "mrr")]
+        mark = " *" if name == told["best baseline"] else ""
+        made.add_row(name + mark, *cells, style="bold" if name == told["served"] else None)
+    return made
+
+
+def sentences(told: Mapping[str, Any]) -> list[str]:
+    """What the numbers say: candidates, the guards' verdicts, the gain."""
+    recall = ", ".join(f"{part} {value:.3f}" for part, value in told["recall"].items())
+    lines = [f"Learned from {told['lists']:,} lists; recall of the candidates: {recall}."]
+    for verdict in told["verdicts"]:
+        kept = f"pass {verdict['kept']} kept" if verdict["kept"] else "not better on valid, left out"
+        lines.append(f"Guard of the {verdict['stage']}: {verdict['before']:.4f} -> {verdict['after']:.4f}, {kept}.")
+    for name, gain in told["gain over"].items():
+        lines.append(
+            f"Gain over {name} on {told['measured on']}: {gain['ndcg@10']:+.4f} NDCG@10 "
+            f"[{gain['low']:+.4f}, {gain['high']:+.4f}], {gain['share']:+.1%}."
+        )
+    promoted = told["served"] != BLEND
+    lines.append(
+        f"Promoted: {told['served']}."
+        if promoted
+        else "Not promoted: no stage is above the blend on valid, so the blend with fitted weights serves."
+    )
+    return lines
+
+
+def bundle_of(trained: Trained, declaration: Declaration, told: Mapping[str, Any], now_ms: int) -> Bundle:
+    """The bundle that serves what was trained; its version is the time and a digest of its numbers."""
+    weights = {name: part.detach().cpu().numpy().copy() for name, part in trained.net.state_dict().items()}
+    digest = hashlib.blake2b(digest_size=4)
+    for part in (*weights.values(), trained.blend.weights, trained.preparation.words):
+        digest.update(part.tobytes())
+    stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    served = trained.served
+    return Bundle(
+        version=f"{stamp}-{digest.hexdigest()}",
+        schema=declaration.schema,
+        counters=trained.preparation.counters.names,
+        lists=trained.preparation.retriever.names,
+        history=trained.preparation.history,
+        words=trained.preparation.words,
+        neighbours=trained.neighbours,
+        blend=trained.blend,
+        calibrations={name: (c.slope, c.shift) for name, c in trained.calibrations.items()},
+        shape=dataclasses.asdict(trained.net.shape) if served else None,
+        weights=weights if served else None,
+        report=told,
+    )
