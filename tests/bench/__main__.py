@@ -8,14 +8,22 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tests.bench.candidates import candidate_figures
 from tests.bench.check import WrongRowsError
 from tests.bench.figures import Figure, show, write
+from tests.bench.full_row import full_row_figures, live_figures, memory_figures
+from tests.bench.growth import growth_figures
 from tests.bench.lab import Lab, open_lab
 from tests.bench.reference_work import reference_figures
 
 OUT = Path("build/bench.json")
 PARTS: dict[str, Callable[[Lab], list[Figure]]] = {
     "reference": reference_figures,
+    "full": full_row_figures,
+    "memory": memory_figures,
+    "live": live_figures,
+    "growth": growth_figures,
+    "candidates": candidate_figures,
 }
 
 

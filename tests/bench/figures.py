@@ -41,7 +41,8 @@ def show(title: str, figures: Sequence[Figure], console: Console) -> None:
     """Print the figures as one table."""
     table = Table(title=title, title_justify="left", caption=machine(), caption_justify="left")
     for heading in ("figure", "value", "unit", "budget", "holds", "how"):
-        table.add_column(heading, justify="right" if heading in {"value", "budget"} else "left")
+        number = heading in {"value", "budget"}
+        table.add_column(heading, justify="right" if number else "left", no_wrap=heading != "how")
     words = {True: "[green]yes[/]", False: "[red]no[/]", None: "–"}
     for f in figures:
         value = "–" if f.value is None else f"{f.value:,.4g}" if abs(f.value) < 1000 else f"{f.value:,.0f}"

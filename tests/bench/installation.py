@@ -34,8 +34,8 @@ class Installation:
     folder: Path
     partitions: int = 4
     features: Path | None = None
-    prefix: str = field(default_factory=lambda: f"bench{next(_serial)}-")
-    namespace: str = field(default_factory=lambda: f"bench{os.getpid()}-{next(_serial)}")
+    prefix: str = field(default_factory=lambda: f"b{next(_serial)}-")
+    namespace: str = field(default_factory=lambda: f"b{next(_serial)}")
 
     @property
     def topics(self) -> Topics:

@@ -1,0 +1,149 @@
+"""From an acknowledged event to the candidate it causes, at half of what the model worker can do."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from streams.features.declaration import CLICK, DEFAULT
+from tests.bench.contender import Contender, ContenderError, python
+from tests.bench.figures import AT_MOST, Figure, figure
+from tests.bench.installation import Installation
+from tests.bench.lab import Lab, applied, fill
+from tests.bench.traffic import everything, retimed
+
+USERS, ITEMS, PAST_EVENTS = 4_000, 2_000, 60_000
+PAST_MS = 7_200_000
+LIVE_S, WARM_S = 12, 2
+MOST_PER_S = 2_000
+ALLOWED_MS = 50
+PERMISSIVE = {
+    "KAIROS_MIN_SCORE": "0",
+    "KAIROS_DAILY_CAP": "1000000",
+    "KAIROS_MINIMUM_GAP_S": "0",
+    "KAIROS_QUIET_HOURS": "00:00-00:00",
+    "KAIROS_BOUGHT_DAYS": "0",
+    "KAIROS_PUSHED_DAYS": "0",
+    "KAIROS_DEVICE": "cpu",
+}
+"""Every affected user gets a candidate, so that the candidates can be timed."""
+
+
+def candidate_figures(lab: Lab) -> list[Figure]:
+    """Stream worker and model worker together, on one machine with their servers."""
+    lab.client.flushall()
+    installation = lab.installation()
+    now_ms = time.time_ns() // 1_000_000
+    fill(installation, retimed(everything(PAST_EVENTS, users=USERS, items=ITEMS), now_ms - PAST_MS, PAST_MS))
+    stream = installation.worker()
+    try:
+        stream.wait(applied(installation, lab.client))
+        command = [*python("deploy.cli"), "model"]
+        env = installation.env | PERMISSIVE
+        model = Contender("model", command, env, folder=lab.folder, port=lab.broker.port)
+        try:
+            return asyncio.run(_measure(lab, installation, model))
+        finally:
+            model.stop()
+    finally:
+        stream.stop()
+
+
+async def _measure(lab: Lab, installation: Installation, model: Contender) -> list[Figure]:
+    topic, partitions = installation.topics.recommendations, installation.partitions
+    consumer = AIOKafkaConsumer(bootstrap_servers=installation.kafka, fetch_max_wait_ms=100)
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic, p) for p in range(partitions)])
+        await consumer.seek_to_beginning()
+        capacity = await _capacity(lab, consumer, model)
+        rate = min(capacity / 2, MOST_PER_S)
+        lab.say(f"candidates: the model worker does {capacity:,.0f} users/s; {rate:,.0f} clicks/s for {LIVE_S} s")
+        waits_ms = await _waits_ms(installation, consumer, rate)
+    finally:
+        await consumer.stop()
+    delay_ms = DEFAULT.delays_ms[CLICK]
+    p50, p99 = np.percentile(waits_ms, (50, 99)).tolist()
+    how = (
+        f"clicks at {rate:,.0f}/s = half of {capacity:,.0f} users/s; {delay_ms} ms by design; p50 {p50:.0f}; blend, CPU"
+    )
+    return [figure("event_to_candidate_p99_ms", p99, "ms", (AT_MOST, delay_ms + ALLOWED_MS), how)]
+
+
+async def _capacity(lab: Lab, consumer: AIOKafkaConsumer, model: Contender) -> float:
+    """Users a second while the model worker answers everybody that the past has left in the queue."""
+    lab.say("candidates: what the model worker can do")
+    seen: dict[str, float] = {}
+    deadline_s = time.monotonic() + 90
+    while time.monotonic() < deadline_s and len(seen) < USERS * 0.9:
+        arrived = await _arrivals(consumer, 0.2)
+        seen = arrived | seen
+        if model.process.poll() is not None:
+            message = f"the model worker ended: {model.log.read_text(errors='replace')[-800:]}"
+            raise ContenderError(message)
+    times = np.sort(np.array(list(seen.values())))
+    if len(times) < USERS / 4:
+        message = f"the model worker made {len(times)} candidates for {USERS} users in 90 s"
+        raise ContenderError(message)
+    first, last = len(times) // 4, 3 * len(times) // 4
+    while await _arrivals(consumer, 2.0):
+        pass  # the rest, so that the queue is empty when the measurement begins
+    return float((last - first) / (times[last] - times[first]))
+
+
+async def _waits_ms(installation: Installation, consumer: AIOKafkaConsumer, rate: float) -> list[float]:
+    """Send clicks of one user after the other; milliseconds from each acknowledgement to the candidate's arrival."""
+    clicks = everything(int(rate * LIVE_S), users=USERS, items=ITEMS)
+    everybody = np.random.default_rng(3).permutation(USERS) + 1_000_000
+    clicks = clicks._replace(user=np.resize(everybody, clicks.size), kind=np.ones(clicks.size, np.int64))
+    clicks = retimed(clicks, time.time_ns() // 1_000_000, LIVE_S * 1000)
+    acknowledged: dict[str, list[float]] = {}
+    arrived: list[tuple[str, float]] = []
+    sending = asyncio.create_task(_send(installation, clicks.keys(), clicks.values(), rate, acknowledged))
+    while not sending.done():
+        arrived += (await _arrivals(consumer, 0.05)).items()
+    await sending
+    arrived += (await _arrivals(consumer, 1.0)).items()
+    waits = []
+    for user, at_s in arrived:
+        before = [sent_s for sent_s in acknowledged.get(user, ()) if sent_s < at_s]
+        if before:
+            waits.append((at_s - before[-1]) * 1000)
+    if len(waits) < clicks.size / 2:
+        message = f"only {len(waits)} candidates came of {clicks.size} clicks"
+        raise ContenderError(message)
+    return waits[int(rate * WARM_S) :]
+
+
+async def _send(
+    installation: Installation,
+    keys: list[bytes],
+    values: list[bytes],
+    rate: float,
+    acknowledged: dict[str, list[float]],
+) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=installation.kafka)
+    await producer.start()
+    try:
+        started_s = time.monotonic()
+        for at, (key, value) in enumerate(zip(keys, values, strict=True)):
+            if (ahead_s := started_s + at / rate - time.monotonic()) > 0:
+                await asyncio.sleep(ahead_s)
+            sent = await producer.send(installation.topics.clicks, key=key, value=value)
+            sent.add_done_callback(_note(acknowledged.setdefault(key.decode(), [])))
+    finally:
+        await producer.stop()
+
+
+def _note(times: list[float]) -> Callable[[object], None]:
+    """A call-back that writes down when it was called."""
+    return lambda _: times.append(time.monotonic())
+
+
+async def _arrivals(consumer: AIOKafkaConsumer, timeout_s: float) -> Mapping[str, float]:
+    """When each user's candidate arrived, of those that come within the time or, when any comes, at once."""
+    batch = await consumer.getmany(timeout_ms=int(timeout_s * 1000))
+    now_s = time.monotonic()
+    return {record.key.decode(): now_s for records in batch.values() for record in records}
