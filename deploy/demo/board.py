@@ -103,8 +103,14 @@ class Board:
         table.add_column("found by", max_width=18, no_wrap=True, style="bright_black")
         for push, who, title in self.pushes:
             at = datetime.fromtimestamp(push.at_ms / 1000, UTC).strftime("%H:%M:%S")
-            table.add_row(at, who, title, f"{push.final:.2f}", push.reason.replace("_", " "))
+            table.add_row(at, who, title, f"{push.final:.2f}", found_by(push.reason))
         return table
+
+
+def found_by(reason: str) -> str:
+    """The list that found a candidate, in words; those named by a length of time are of what is popular."""
+    text = reason.replace("_", " ")
+    return f"popular in {text}" if text[:1].isdigit() else text
 
 
 def strong(text: str) -> Text:

@@ -45,6 +45,12 @@ class Service:
         except (urllib.error.URLError, OSError):
             return False
 
+    def must_run(self) -> None:
+        """Raise a StackError with the end of the log when the service has ended."""
+        if not self.child.alive:
+            msg = f"{self.child.name} has ended; its log {self.child.log} closes with:\n{self.child.tail()}"
+            raise StackError(msg)
+
     def stop(self) -> None:
         """Ask the service to end, and wait for it."""
         self.child.stop()

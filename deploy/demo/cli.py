@@ -39,7 +39,7 @@ def demo(argv: Sequence[str]) -> int:
     if screen.rich:
         console.print(report.panel(options.report))
     else:
-        console.print("\n".join([*report.text(), f"figures: {options.report}"]))
+        console.print("\n".join([*report.text(), f"{'figures':>12}  {options.report}"]), soft_wrap=True)
     return 0 if report.holds else 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -35,7 +35,8 @@ class Gateway:
     """Reads recommendations.v1 and decisions.v1; `deliver(user, item, now_ms)` is told of every new candidate.
 
     `waits_ms`: from a live event's acknowledgement by Kafka to its candidate there; `beyond_ms`: what of that exceeds
-    the deliberate delay of the event's class. `silence` counts decisions without a push by "stage: rule".
+    the deliberate delay of the event's class; `places_ms`: where the model worker says they waited. `silence` counts
+    decisions without a push by the rule that failed.
     """
 
     topics: Topics
@@ -47,6 +48,7 @@ class Gateway:
     silence: Counter[str] = field(default_factory=Counter)
     models: Counter[str] = field(default_factory=Counter)
     waits_ms: list[float] = field(default_factory=list)
+    places_ms: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     beyond_ms: list[float] = field(default_factory=list)
     pushes: deque[Push] = field(default_factory=lambda: deque(maxlen=SHOWN))
     decided_ms: deque[int] = field(default_factory=deque)
@@ -103,6 +105,8 @@ class Gateway:
         if waiting is not None and waited_ms is not None:
             self.waits_ms.append(waited_ms)
             self.beyond_ms.append(max(produced_ms - waiting.due_ms, 0.0))
+            for place, place_ms in candidate.waited_ms.items():
+                self.places_ms[place].append(place_ms)
         final = candidate.scores.final if candidate.scores is not None else candidate.relevance
         reason = candidate.reasons[0] if candidate.reasons else ""
         title = candidate.item.title or item

@@ -49,7 +49,7 @@ class Traffic:
             while (elapsed_s := time.monotonic() - began_s) < seconds + SETTLE_S:
                 if elapsed_s < seconds:
                     await self._send_due()
-                if time.monotonic() - rated_s >= RATE_EVERY_S:
+                if time.monotonic() - rated_s >= RATE_EVERY_S and elapsed_s < seconds:
                     rated_s += RATE_EVERY_S
                     self._rates.append(self._ledger.events_per_s(now_ms()))
                 self._refresh(board, elapsed_s)
@@ -78,9 +78,10 @@ class Traffic:
 
     def _refresh(self, board: Board, elapsed_s: float) -> None:
         gateway, at_ms = self._gateway, now_ms()
-        board.elapsed_s, board.events = elapsed_s, self.events
-        board.events_per_s, board.rates = self._ledger.events_per_s(at_ms), list(self._rates)
-        board.rescored, board.rescored_per_s = gateway.rescored, gateway.rescored_per_s(at_ms)
+        board.elapsed_s, board.events, board.rates = elapsed_s, self.events, list(self._rates)
+        if elapsed_s < board.total_s:  # afterwards only the last answers come in
+            board.events_per_s, board.rescored_per_s = self._ledger.events_per_s(at_ms), gateway.rescored_per_s(at_ms)
+        board.rescored = gateway.rescored
         board.candidates, board.opened = gateway.candidates, self._ledger.of_kind("opened")
         board.waits_ms, board.beyond_ms = gateway.waits_ms, gateway.beyond_ms
         board.silence = gateway.silence.most_common()

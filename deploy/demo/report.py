@@ -23,7 +23,8 @@ from deploy.demo.ledger import Balance
 class Report:
     """What the demo measured. Times in ms run from Kafka's acknowledgement of an event to its candidate in Kafka.
 
-    `beyond_p99_ms` leaves out the delay by which events of a class wait by design.
+    `beyond_p99_ms` leaves out the delay by which events of a class wait by design; `places_ms`: (p50, p99) of what the
+    model worker says of its own waiting, by place.
     """
 
     events: int = 0
@@ -38,6 +39,7 @@ class Report:
     p50_ms: float | None = None
     p99_ms: float | None = None
     beyond_p99_ms: float | None = None
+    places_ms: dict[str, tuple[float, float]] = field(default_factory=dict)
     silence: dict[str, int] = field(default_factory=dict)
     ranker: str = ""
     seconds: float = 0.0
@@ -72,6 +74,7 @@ class Report:
         more = {
             "event_to_candidate_p50_ms": rounded(self.p50_ms),
             "beyond_delay_p99_ms": rounded(self.beyond_p99_ms),
+            "waited_ms": {place: {"p50": p50, "p99": p99} for place, (p50, p99) in self.places_ms.items()},
             "live_events": self.live_events,
             "repeated_candidates": self.repeated,
             "opened": self.opened,
@@ -126,6 +129,9 @@ class Report:
             lines.append(
                 (f"{self.p99_ms:,.0f} ms", f"from event to candidate, p99 (p50 {self.p50_ms:,.0f} ms{beyond})")
             )
+        if self.places_ms:
+            parts = ", ".join(f"{place} {p50:,.0f} (p99 {p99:,.0f})" for place, (p50, p99) in self.places_ms.items())
+            lines.append(("", f"of it in the model worker, ms: {parts}"))
         if self.silence:
             top = ", ".join(f"{words(rule)} {count:,}" for rule, count in list(self.silence.items())[:3])
             lines.append((f"{sum(self.silence.values()):,}", f"left in peace: {top}"))

@@ -90,7 +90,7 @@ class Screen:
 
     def note(self, text: str) -> None:
         """A line of plain information below a step."""
-        self.console.print(Text("      " + text, "bright_black"))
+        self.console.print(Text("      " + text, "bright_black"), soft_wrap=True)
 
     @contextmanager
     def step(self, doing: str) -> Iterator[Step]:
@@ -111,9 +111,8 @@ class Screen:
     def _finish(self, step: Step, mark: str, style: str) -> None:
         width = max(self.console.width - 16, 40)
         text = set_cell_size(step.text, width) if self.rich else step.text
-        self.console.print(
-            Text.assemble(("  " + mark + " ", style), text, (f" {step.elapsed_s:6.1f} s", "bright_black"))
-        )
+        line = Text.assemble(("  " + mark + " ", style), text, (f" {step.elapsed_s:6.1f} s", "bright_black"))
+        self.console.print(line, soft_wrap=True)
 
     @contextmanager
     def board(self, draw: Callable[[], RenderableType], line: Callable[[], str]) -> Iterator[Callable[[], None]]:
@@ -128,7 +127,7 @@ class Screen:
         def tell() -> None:
             if self.clock() - told[0] >= 5.0:
                 told[0] = self.clock()
-                self.console.print("    " + line(), highlight=False)
+                self.console.print("    " + line(), highlight=False, soft_wrap=True)
 
         yield tell
 

@@ -52,6 +52,7 @@ class Demo:
         self.plan, self.source, self.screen = plan, source, screen
         self.env: dict[str, str] = {}
         self.ledger, self.report = Ledger(DEFAULT), Report()
+        self._services: list[Service] = []
         self._cleanup = AsyncExitStack()
 
     async def run(self) -> Report:
@@ -122,7 +123,12 @@ class Demo:
             began_s = time.monotonic()
             sending = asyncio.create_task(self._send([*items, *past], producer, topics))
             self._cleanup.push_async_callback(cancelled, sending)
-            await until_applied(tables, sending, lambda done, total: step.progress(done, max(total, len(past))))
+
+            def tell(done: int, total: int) -> None:
+                self._must_run()
+                step.progress(done, max(total, len(past)))
+
+            await until_applied(tables, sending, tell)
             self.report.events_per_s = len(past) / (time.monotonic() - began_s)
             step.says(f"All of it went through Kafka into rows in Redis, {self.report.events_per_s:,.0f} events/s")
 
@@ -154,10 +160,12 @@ class Demo:
         report.users_rescored, report.silence = gateway.rescored, dict(gateway.silence.most_common())
         report.p50_ms, report.p99_ms = percentile(gateway.waits_ms, 0.5), percentile(gateway.waits_ms, 0.99)
         report.beyond_p99_ms = percentile(gateway.beyond_ms, 0.99)
+        for place, waits_ms in gateway.places_ms.items():
+            report.places_ms[place] = (percentile(waits_ms, 0.5) or 0.0, percentile(waits_ms, 0.99) or 0.0)
 
     async def _check(self, tables: Tables) -> None:
         with self.screen.step("Comparing every row with what Kafka acknowledged") as step:
-            await until_applied(tables, None, lambda _done, _total: None)
+            await until_applied(tables, None, lambda _done, _total: self._must_run())
             stored = await counted_users(tables, DEFAULT, {user for user, _ in self.ledger.users})
             users = self.report.users = Balance.between(self.ledger.users, stored)
             items = self.report.items = Balance.between(self.ledger.items, await counted_items(tables, DEFAULT))
@@ -167,7 +175,12 @@ class Demo:
     def _service(self, name: str, command: list[str]) -> Service:
         service = Service.start(name, command, folder=self.plan.folder, env=self.env)
         self._cleanup.push_async_callback(asyncio.to_thread, service.stop)
+        self._services.append(service)
         return service
+
+    def _must_run(self) -> None:
+        for service in self._services:
+            service.must_run()
 
     async def _command(self, name: str, command: list[str]) -> None:
         await children.complete(name, command, folder=self.plan.folder, env=self.env)

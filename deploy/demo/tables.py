@@ -157,8 +157,8 @@ async def until_applied(
 ) -> None:
     """Return when `sending` is done and every record of the user and item topics is in its row.
 
-    `tell` is given the records of the user topics that are applied, and how many there are. Raises what `sending` did,
-    and StandstillError when nothing has moved for so long.
+    `tell`, which may raise, is given the records of the user topics that are applied, and how many there are.
+    Raises what `sending` did, and StandstillError when nothing has moved for so long.
     """
     best, moved_s = -1, time.monotonic()
     while True:

@@ -66,7 +66,7 @@ async def test_every_row_of_a_real_log_equals_the_oracle(
     await complete("topics", ["topics", "create", *layout], folder=tmp_path, env=env)
     worker = Service.start("worker", ["worker"], folder=tmp_path, env=env).wait_ready()
     try:
-        users, items = await rows_after(log, settings.read(Connections, env))
+        users, items = await rows_after(log, settings.read(Connections, env), worker)
     finally:
         print(worker.child.tail(40))  # shown when the test fails
         worker.stop()
@@ -75,7 +75,9 @@ async def test_every_row_of_a_real_log_equals_the_oracle(
     assert_equal(oracle.item_rows(events, log.zone), items)
 
 
-async def rows_after(log: Log, connections: Connections) -> tuple[dict[str, np.void], dict[str, np.void]]:
+async def rows_after(
+    log: Log, connections: Connections, worker: Service
+) -> tuple[dict[str, np.void], dict[str, np.void]]:
     """Every row of users and of items once the whole log has gone through the worker."""
     client = redis.connect(connections)
     kafka, topics = client_options(connections), connections.topics
@@ -87,7 +89,7 @@ async def rows_after(log: Log, connections: Connections) -> tuple[dict[str, np.v
             items = items_of(log.topic_items(), log.events[0].ts_ms)
             async for _ in produce(producer, topics, [*items, *log.events]):
                 pass
-            await until_applied(tables, None, lambda _done, _total: None)
+            await until_applied(tables, None, lambda _done, _total: worker.must_run())
             assert await tables.records(topics.dead_letters) == 0
             layout = Layout(DEFAULT)
             users = {user: row async for user, row in tables.user_rows(layout, await tables.stored_users())}
