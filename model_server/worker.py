@@ -11,28 +11,27 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from time import perf_counter
 
 import numpy as np
 
 from model_server import rows
 from model_server.batcher import Batch, Batcher, Waiting
-from model_server.facts import Person, item_facts, people, scene_now
+from model_server.facts import Person, item_facts, people
 from model_server.following import follow_bundles, follow_items
+from model_server.forward import Forwarded, Prepared, forward, prepare, unscorable
 from model_server.holding import Holding
 from model_server.items import ItemStore
 from model_server.messages import Ended, Scribe
 from model_server.metrics import ModelMetrics
 from model_server.outbound import Outbound
-from model_server.policy.decide import decide
+from model_server.policy.decide import Ending, decide
 from model_server.policy.pushes import columns
 from model_server.queue import Ack, Client, Lease, LeaseQueue, Taken
-from model_server.scoring import I64, RankerSource, Requests, Scored
+from model_server.scoring import I64, RankerSource
 from model_server.settings import ModelSettings
 from schemas.keys import Keys
 from streams.features.calendar import Calendar
 from streams.features.rows import ENTRY, Layout
-from streams.features.view import user_view
 from streams.service.waiting import Waiting as Missing
 
 AHEAD = 2
@@ -56,15 +55,6 @@ class Parts:
     missing: Missing
     settings: ModelSettings
     clock: Callable[[], int]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A batch as the ranker takes it, at the time it is scored for."""
-
-    batch: Batch[Person]
-    requests: Requests
-    now_ms: int
 
 
 class Worker:
@@ -174,18 +164,18 @@ class Worker:
         while prepared is not None:
             self.parts.items.advance()  # Only here: no thread reads the arrays between two scorings.
             self.scoring_since_ms = self.parts.clock()
-            scoring = loop.run_in_executor(self._thread, self._score, prepared)
+            scoring = loop.run_in_executor(self._thread, self._forward, *prepared)
             following = asyncio.create_task(self._next_batch())
             try:
-                scored, version = await scoring
+                parts = await scoring
                 self.scoring_since_ms = None
-                await self._ended.put(self._settle(prepared, scored, version))
+                await self._ended.put([ended for part in parts for ended in self._settle(part)])
                 prepared = await following
             finally:
                 following.cancel()
         await self._ended.put(None)
 
-    async def _next_batch(self) -> Prepared | None:
+    async def _next_batch(self) -> tuple[Batch[Person], Prepared] | None:
         """Wait for a complete batch; None when no more will come."""
         while True:
             now_ms = self.parts.clock()
@@ -193,29 +183,22 @@ class Worker:
             batch = self._batcher.take(now_ms, drain=self._exhausted)
             if batch is not None:
                 self._room.set()
-                return self._prepare(batch, now_ms)
+                return batch, prepare(self.parts.layout, self.parts.calendar, batch.users, now_ms)
             if self._closing:
                 return None
             wake_ms = self._batcher.wake_ms()
             await _wait(self._arrived, None if wake_ms is None else wake_ms - now_ms)
 
-    def _prepare(self, batch: Batch[Person], now_ms: int) -> Prepared:
+    def _forward(self, batch: Batch[Person], prepared: Prepared) -> list[Forwarded]:
         parts = self.parts
-        view = user_view(parts.layout, parts.layout.unpack([user.person.row for user in batch.users]), now_ms)
-        scene = scene_now(parts.layout.declaration, parts.calendar, view, now_ms)
-        users = [user.lease.user.decode() for user in batch.users]
-        return Prepared(batch, Requests(users, view, scene), now_ms)
-
-    def _score(self, prepared: Prepared) -> tuple[Scored, str]:
-        ranker, start_s = self.parts.rankers.current(), perf_counter()
-        scored = ranker.score(prepared.requests, self.parts.items.arrays, prepared.now_ms)
-        self.parts.metrics.batch_scored(prepared.batch, scored, perf_counter() - start_s)
-        return scored, ranker.version
+        return forward(parts.rankers.current(), parts.items.arrays, batch, prepared, parts.metrics)
 
     # 4. Decide.
 
-    def _settle(self, prepared: Prepared, scored: Scored, version: str) -> list[Ended]:
-        users, parts = prepared.batch.users, self.parts
+    def _settle(self, part: Forwarded) -> list[Ended]:
+        prepared, scored, users, parts = part.prepared, part.scored, part.prepared.users, self.parts
+        if scored is None:
+            return [self._end(part, unscorable(user), at) for at, user in enumerate(users)]
         facts = item_facts(
             scored,
             parts.items.arrays,
@@ -225,23 +208,18 @@ class Worker:
             parts.layout.declaration.code("purchase"),
         )
         endings = decide(facts, [user.person.admission for user in users], parts.settings.policy)
-        score_ms = scored.retrieve_ms + scored.collate_ms + scored.forward_ms
-        return [
-            Ended(
-                user.lease,
-                user.person,
-                ending,
-                version,
-                {
-                    "queue": float(max(user.since_ms - user.lease.deadline_ms, 0)),
-                    "batch": float(prepared.now_ms - user.since_ms),
-                    "score": round(score_ms, 3),
-                },
-                scored,
-                at,
-            )
-            for at, (user, ending) in enumerate(zip(users, endings, strict=True))
-        ]
+        return [self._end(part, ending, at) for at, ending in enumerate(endings)]
+
+    @staticmethod
+    def _end(part: Forwarded, ending: Ending, at: int) -> Ended:
+        user, scored = part.prepared.users[at], part.scored
+        waited_ms = {
+            "queue": float(max(user.since_ms - user.lease.deadline_ms, 0)),
+            "batch": float(part.prepared.now_ms - user.since_ms),
+        }
+        if scored is not None:
+            waited_ms["score"] = round(scored.retrieve_ms + scored.collate_ms + scored.forward_ms, 3)
+        return Ended(user.lease, user.person, ending, part.version, waited_ms, scored, at)
 
     # 5. Produce, and only then acknowledge.
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from deploy.stack import Broker, ValkeyCluster
+from model_server.scoring import ItemState, Requests, Scored
 from model_server.why import read as read_why
 from model_server.why import why
 from schemas.items import Item
@@ -193,6 +194,23 @@ async def test_nothing_is_acknowledged_while_kafka_is_away(
         assert len(await shop.push_log("u1")) == 1
 
 
+async def test_one_user_the_ranker_cannot_take_harms_nobody_else(shop: Shop) -> None:
+    await shop.list_items(*catalogue())
+    await shop.affect(*visits([f"u{i}" for i in range(20)]))
+    await shop.drain(Source(Breaks("u7")))
+    sent = await shop.sent()
+    assert len(sent.candidates) == 19
+    (refused,) = [d for d in sent.decisions if d.outcome == "refused"]
+    assert (refused.user, refused.steps[-1].rule) == ("u7", "ranker_failed")
+
+
+async def test_a_ranker_that_can_take_nobody_ends_the_worker(shop: Shop) -> None:
+    await shop.affect(*visits([f"u{i}" for i in range(20)]))
+    assert await shop.life(Source(Breaks("")), burst=True).run(asyncio.Event()) == 1
+    assert (await shop.sent()).decisions == []
+    assert len(await shop.queued()) + await shop.leased() == 20
+
+
 async def test_items_that_come_and_go_are_seen_while_serving(shop: Shop) -> None:
     await shop.list_items(Item("old"))
     async with shop.serving() as life:
@@ -255,6 +273,20 @@ async def test_why_tells_the_latest_decisions_of_one_user(shop: Shop, capsys: py
     elsewhere = shop.settings(KAIROS_TOPIC_PREFIX="nowhere.").connections
     assert await why(elsewhere, "u7", newest=1, as_json=True) == 1
     assert "kairos topics create" in capsys.readouterr().err
+
+
+class Breaks(Popular):
+    """Cannot take one user, or nobody where that user's name is empty."""
+
+    def __init__(self, user: str) -> None:
+        super().__init__()
+        self.user = user
+
+    def score(self, requests: Requests, items: ItemState, now_ms: int) -> Scored:
+        if not self.user or self.user in requests.users:
+            text = "index 7 is out of bounds"
+            raise IndexError(text)
+        return super().score(requests, items, now_ms)
 
 
 async def _true(value: Any) -> bool:

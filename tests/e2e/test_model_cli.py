@@ -1,0 +1,137 @@
+"""`kairos model` and `kairos why` as processes: the untrained ranker serves, signals end well, workers share."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from deploy.stack import Valkey
+from tests.affected import QUIET, Shop, catalogue, open_shop, until, visits
+from tests.installation import ROOT
+
+STARTS_WITHIN_S = 60
+
+
+class Processes:
+    """Starts commands of a shop's installation and kills what is left."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.env = {**shop.installation.env, **QUIET}
+        self.running: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str, **env: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "deploy.cli", *arguments]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**self.env, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.running.append(process)
+        return process
+
+    async def run(self, *arguments: str, **env: str) -> tuple[int, str, str]:
+        process = self.start(*arguments, **env)
+        said, complained = await asyncio.to_thread(process.communicate, timeout=STARTS_WITHIN_S)
+        return process.returncode, said, complained
+
+    def close(self) -> None:
+        for process in self.running:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+async def shop(kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path) -> AsyncIterator[Shop]:
+    async with open_shop(kafka, redis_url, topic_prefix, namespace, tmp_path) as opened:
+        await opened.list_items(*catalogue(20))
+        yield opened
+
+
+@pytest.fixture
+def processes(shop: Shop) -> Iterator[Processes]:
+    started = Processes(shop)
+    yield started
+    started.close()
+
+
+async def test_a_burst_serves_everybody_without_a_trained_model(shop: Shop, processes: Processes) -> None:
+    users = [f"u{i}" for i in range(50)]
+    await shop.affect(*visits(users), *[{"user_id": user, "item_id": "i3"} for user in users])
+    code, _, complained = await processes.run("model", "--drain", KAIROS_MIN_SCORE="0")
+    assert code == 0, complained
+    sent = await shop.sent()
+    assert sorted(decision.user for decision in sent.decisions) == sorted(users)
+    assert {decision.outcome for decision in sent.decisions} == {"sent"}
+    assert (await shop.queued(), await shop.leased()) == ({}, 0)
+    code, said, _ = await processes.run("why", "u7", "--json")
+    assert code == 0
+    assert orjson.loads(said)["user"] == "u7"
+
+
+async def test_a_signal_ends_a_worker_well(shop: Shop, processes: Processes) -> None:
+    worker = processes.start("model")
+    await shop.affect(*visits(["u1"]))
+    await until(lambda: _decided(shop, 1), STARTS_WITHIN_S)
+    started_s = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    _, complained = await asyncio.to_thread(worker.communicate, timeout=20)
+    assert worker.returncode == 0, complained
+    assert time.monotonic() - started_s < 5
+
+
+async def test_two_workers_share_the_users_and_one_that_is_killed_loses_none(shop: Shop, processes: Processes) -> None:
+    env = {"KAIROS_LEASE_S": "2", "KAIROS_BATCH_USERS": "4"}
+    doomed, other = processes.start("model", **env), processes.start("model", **env)
+    users = [f"u{i}" for i in range(400)]
+    for start in range(0, 400, 40):
+        await shop.affect(*visits(users[start : start + 40]))
+        if start == 200:
+            await until(lambda: _decided(shop, 100), STARTS_WITHIN_S)
+            doomed.kill()
+    await until(lambda: _over(shop), STARTS_WITHIN_S)
+    other.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(other.communicate, timeout=20)
+    sent = await shop.sent()
+    decided = Counter(decision.user for decision in sent.decisions)
+    assert sorted(decided) == sorted(users)
+    assert sum(decided.values()) <= len(users) + 16, "only what the killed worker had in hand may be decided twice"
+    keys = Counter((candidate.user.id, candidate.dedup_key) for candidate in sent.candidates)
+    assert len(keys) == len({user for user, _ in keys}), "a user scored twice has one dedup key"
+
+
+async def test_redis_may_go_away_and_come_back(
+    make_valkey: Callable[..., Valkey], kafka: str, topic_prefix: str, namespace: str, tmp_path: Path
+) -> None:
+    valkey = make_valkey()
+    async with open_shop(kafka, valkey.url, topic_prefix, namespace, tmp_path) as shop:
+        await shop.list_items(*catalogue())
+        async with shop.serving() as life:
+            await shop.affect(*visits(["u1"]))
+            await until(lambda: _decided(shop, 1))
+            valkey.pause()
+            await asyncio.sleep(6)
+            assert "Redis (the queue)" in life.missing()
+            valkey.resume()
+            await shop.affect(*visits(["u2"]))
+            await until(lambda: _decided(shop, 2))
+            assert not life.missing()
+
+
+async def test_settings_that_cannot_be_are_all_named(processes: Processes) -> None:
+    code, _, complained = await processes.run("model", KAIROS_SLOTS="9", KAIROS_BATCH_USERS="few")
+    assert code == 1
+    assert "KAIROS_SLOTS" in complained
+    assert "KAIROS_BATCH_USERS" in complained
+
+
+async def _decided(shop: Shop, n: int) -> bool:
+    return len((await shop.sent()).decisions) >= n
+
+
+async def _over(shop: Shop) -> bool:
+    return not await shop.queued() and await shop.leased() == 0
