@@ -53,7 +53,6 @@ ITEMS = (
 local rows, catalogue, touched = KEYS[2], KEYS[3], KEYS[4]
 redis.call('HLEN', rows)
 redis.call('HLEN', catalogue)
-redis.call('XLEN', touched)
 if ARGV[6] ~= '' then redis.call('XADD', touched, 'MAXLEN', '~', ARGV[7], '*', 'ids', ARGV[6]) end
 local at = sliced(12, tonumber(ARGV[8]), function(i, j) redis.call('HSET', rows, unpack(ARGV, i, j)) end)
 at = sliced(at, tonumber(ARGV[9]), function(i, j) redis.call('HSET', catalogue, unpack(ARGV, i, j)) end)

@@ -76,7 +76,15 @@ async def test_a_key_of_the_wrong_type_leaves_nothing_half_written(bench: Bench,
     assert await bench.contents() == before
 
 
-async def test_a_row_of_the_wrong_type_is_told_at_once(bench: Bench) -> None:
+async def test_a_fence_set_back_by_hand_is_noticed(bench: Bench) -> None:
+    await bench.apply(FIRST, SECOND)
+    await bench.client.hset(Keys.meta(bench.tag), f"o:{CLICKS}", 20)
+    with pytest.raises(Rewind) as rewind:
+        await bench.apply(THIRD)
+    assert rewind.value.offset == 21
+
+
+async def test_a_row_of_the_wrong_type_is_written_anew(bench: Bench) -> None:
     user = LOG[0].key
     assert user is not None
     await bench.client.rpush(Keys.row(bench.tag, user), "x")
