@@ -1,0 +1,80 @@
+"""Which trouble with Redis is ridden out, and which is raised at once."""
+
+from __future__ import annotations
+
+import pytest
+from redis import exceptions
+
+from streams.tables.errors import Broken, Stale
+from streams.tables.weather import Weather, passes
+
+
+AWAY = exceptions.ConnectionError("away")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.ConnectionError("Connection closed by server."),
+        exceptions.TimeoutError("Timeout reading from socket"),
+        exceptions.BusyLoadingError("Redis is loading the dataset in memory"),
+        exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+        exceptions.ReadOnlyError("You can't write against a read only replica."),
+        exceptions.ClusterDownError("The cluster is down"),
+        exceptions.TryAgainError("Multiple keys request during rehashing of slot"),
+        exceptions.MasterDownError("Link with MASTER is down"),
+        exceptions.RedisClusterException("Redis Cluster cannot be connected."),
+        exceptions.ResponseError("BUSY Redis is busy running a script."),
+        exceptions.ResponseError("MISCONF Errors writing to the AOF file: No space left on device"),
+        exceptions.ResponseError("NOREPLICAS Not enough good replicas to write."),
+        ConnectionRefusedError(111, "Connection refused"),
+        TimeoutError(),
+    ],
+    ids=lambda error: f"{type(error).__name__}: {str(error)[:12]}",
+)
+def test_what_passes_is_ridden_out(error: Exception) -> None:
+    assert passes(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.AuthenticationError("WRONGPASS invalid username-password pair"),
+        exceptions.NoPermissionError("this user has no permissions to run the 'evalsha' command"),
+        exceptions.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"),
+        exceptions.ResponseError("unknown command 'EVALSHA'"),
+        exceptions.DataError("Invalid input of type"),
+    ],
+    ids=lambda error: type(error).__name__ + str(error)[:9],
+)
+async def test_what_cannot_pass_is_raised_at_once(error: Exception) -> None:
+    async def attempt() -> None:
+        raise error
+
+    with pytest.raises(Broken, match="applying"):
+        await Weather().ride("applying", attempt)
+
+
+async def test_trouble_is_shown_while_it_lasts_and_counted() -> None:
+    weather = Weather(first_pause_s=0.0001, longest_pause_s=0.0002)
+    shown: list[str | None] = []
+
+    async def attempt() -> int:
+        shown.append(weather.trouble)
+        if len(shown) < 4:
+            raise AWAY
+        return 7
+
+    assert await weather.ride("reading", attempt) == 7
+    assert shown == [None, *["reading: ConnectionError: away"] * 3]
+    assert weather.trouble is None
+    assert weather.errors == 3
+
+
+async def test_nobody_is_waited_for_who_is_not_wanted() -> None:
+    async def attempt() -> None:
+        raise AWAY
+
+    answers = iter([False, False, True])
+    with pytest.raises(Stale):
+        await Weather(first_pause_s=0.0001).ride("reading", attempt, lambda: next(answers))
