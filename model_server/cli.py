@@ -5,12 +5,14 @@ import asyncio
 import logging as std_logging
 import os
 import signal
+from typing import TYPE_CHECKING
 
-from model_server.life import EXIT_AGAIN, Life
-from model_server.scoring import RankerSource
 from model_server.settings import ModelSettings, WhyTools
-from streams.features.declaration import Declaration
 from streams.service import logs, settings
+
+if TYPE_CHECKING:
+    from model_server.scoring import RankerSource
+    from streams.features.declaration import Declaration
 
 
 def model(argv: list[str]) -> int:
@@ -20,6 +22,8 @@ def model(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     read = settings.read(ModelSettings, os.environ)
     logs.setup(read.shell.log, read.shell.log_level)
+    from model_server.life import EXIT_AGAIN
+
     code = asyncio.run(_serve(read, burst=arguments.drain))
     if code == EXIT_AGAIN:
         # A forward pass that never ends holds its thread, and the interpreter would wait for that thread for ever.
@@ -50,6 +54,8 @@ def why(argv: list[str]) -> int:
 
 
 async def _serve(read: ModelSettings, *, burst: bool) -> int:
+    from model_server.life import Life
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -57,7 +63,7 @@ async def _serve(read: ModelSettings, *, burst: bool) -> int:
     return await Life(read, _rankers, burst=burst).run(stop)
 
 
-def _rankers(read: ModelSettings, declaration: Declaration) -> RankerSource:
+def _rankers(read: ModelSettings, declaration: "Declaration") -> "RankerSource":
     from pathlib import Path
 
     from model_server.bundle import BundleWatcher
