@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -15,7 +16,7 @@ from streams.chunks.chunk import Record
 from streams.chunks.drain import drain
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Sequence
 
     from streams.chunks.transport import ChunkedApp
 
@@ -62,6 +63,19 @@ class StampingThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = chunking.fetch_wait_ms
         consumer._fetch_min_bytes = chunking.fetch_min_bytes
         return consumer
+
+    async def call_thread(self, fun: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
+        """Run `fun` in this thread; raises ConsumerStoppedError when the thread ends first (mode waits for ever)."""
+        answer = asyncio.ensure_future(super().call_thread(fun, *args, **options))
+        gone = asyncio.ensure_future(self._shutdown.wait())
+        try:
+            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise ConsumerStoppedError
+            return answer.result()
+        finally:
+            gone.cancel()
+            answer.cancel()
 
     async def fence_seek(self, positions: Mapping[TP, int]) -> None:
         """Seek and stamp in one step of this thread's loop; what was revoked meanwhile is left to its new owner."""
