@@ -8,7 +8,6 @@ from redis import exceptions
 from streams.tables.errors import Broken, Stale
 from streams.tables.weather import Weather, passes
 
-
 AWAY = exceptions.ConnectionError("away")
 
 
