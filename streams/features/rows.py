@@ -112,7 +112,7 @@ class RowSlab:
     def missing(self, keys: Iterable[str]) -> list[str]:
         """The keys, each once and in order, that have no row here yet."""
         slot_of = self.slot_of
-        return [k for k in dict.fromkeys(keys) if k not in slot_of]
+        return list(dict.fromkeys([k for k in keys if k not in slot_of]))
 
     def add(self, keys: Sequence[str], blobs: Sequence[bytes | None] | None = None) -> None:
         """Give each of `keys` (distinct, not here yet) a row: unpacked from its blob, empty without one."""
