@@ -23,6 +23,7 @@ class Step:
 
     def __init__(self, doing: str, clock: Clock) -> None:
         self.text, self._clock = doing, clock
+        self._spinner = Spinner("dots", style="cyan")
         self._began_s = clock()
         self.done, self.total, self._from = 0.0, 0.0, (0.0, 0.0)
 
@@ -33,6 +34,10 @@ class Step:
     def says(self, text: str) -> None:
         """Replace the text of the step."""
         self.text = text
+
+    def part(self, text: str) -> None:
+        """Go on to the next part of the step, with a progress of its own."""
+        self.text, self.done, self.total = text, 0.0, 0.0
 
     def progress(self, done: float, total: float) -> None:
         """Note that `done` of `total` is through; rate and time left follow from it."""
@@ -60,7 +65,7 @@ class Step:
         row = Table.grid(padding=(0, 1))
         row.add_column(width=3, justify="right")
         row.add_column(min_width=36)
-        cells: list[RenderableType] = [Spinner("dots", style="cyan"), Text(self.text)]
+        cells: list[RenderableType] = [self._spinner, Text(self.text)]
         if self.total:
             full = round(BAR * min(self.done / self.total, 1.0))
             bar = Text("━" * full, "cyan") + Text("━" * (BAR - full), "bright_black")
@@ -142,6 +147,10 @@ class _Plain(Step):
 
     def says(self, text: str) -> None:
         self._step.says(text)
+
+    def part(self, text: str) -> None:
+        super().part(text)
+        self._screen.console.print(f"    … {text}", soft_wrap=True)
 
     def progress(self, done: float, total: float) -> None:
         super().progress(done, total)

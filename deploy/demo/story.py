@@ -75,7 +75,7 @@ class Demo:
             await self._stream_workers()
             await self._past(past, producer, topics, tables)
             if self.plan.train:
-                await self._training()
+                await self._training(connections)
             gateway = Gateway(topics, self.ledger, self.source.push)
             await self._model_worker(gateway, kafka)
             await self._live(producer, topics, gateway)
@@ -138,10 +138,11 @@ class Demo:
                 if event.stream != "items":
                     self.ledger.acknowledged(event)
 
-    async def _training(self) -> None:
-        with self.screen.step("Training the ranker on that past") as step:
-            self.report.ranker = await training.train(self.plan.folder, self.env, step.progress)
-            step.says(f"Ranker trained on that past: {self.report.ranker}")
+    async def _training(self, connections: Connections) -> None:
+        with self.screen.step("Training the ranker") as step:
+            models, zone = Path(self.env["KAIROS_MODEL_DIR"]), self.env.get("KAIROS_ZONE", "UTC")
+            self.report.ranker = await training.train(connections, models, zone, step)
+            step.says(self.report.ranker)
 
     async def _model_worker(self, gateway: Gateway, kafka: Mapping[str, Any]) -> None:
         with self.screen.step("Starting the model worker") as step:

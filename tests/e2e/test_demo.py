@@ -20,7 +20,7 @@ DATA = ROOT.parent / "shared" / "data"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-QUICK = ["--seconds", "8", "--rate", "80"]
+QUICK = ["--no-train", "--seconds", "8", "--rate", "80"]
 SMALL_SHOP = ["--users", "400", "--history", "8000"]
 
 

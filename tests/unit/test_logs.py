@@ -12,7 +12,15 @@ import pytest
 
 from model_server.training.devices import scene_of_user_agent
 from model_server.training.logs import Log, LogError, of_users, read_log
-from model_server.training.mapping import Mapping, MappingError, load, parse
+from model_server.training.mapping import (
+    EVENT_FIELDS,
+    ITEM_FIELDS,
+    SCENE_FIELDS,
+    Mapping,
+    MappingError,
+    load,
+    parse,
+)
 from schemas.topics import KINDS, Topics
 
 SIMPLE = """
@@ -256,3 +264,11 @@ def test_the_built_in_mappings_name_only_kinds_and_topics_that_exist(name: str) 
 )
 def test_a_user_agent_tells_device_system_and_app(agent: str, scene: dict[str, str]) -> None:
     assert dict(scene_of_user_agent(agent)) == scene
+
+
+def test_the_mapping_in_the_guide_is_one() -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "logs.md").read_text("utf-8")
+    mapping = parse(guide.split("```toml\n")[1].split("```")[0], "docs/logs.md")
+    assert [rule.then for rule in (*mapping.kinds, *mapping.drops)] == ["return", "purchase", "not goods"]
+    for field in (*EVENT_FIELDS, *SCENE_FIELDS, *ITEM_FIELDS):
+        assert f"`{field}`" in guide or f"\n{field} = " in guide, field
