@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import logging as std_logging
 import os
 import signal
@@ -68,7 +69,16 @@ def _rankers(read: ModelSettings, declaration: "Declaration") -> "RankerSource":
 
     from model_server.bundle import BundleWatcher
 
-    return BundleWatcher(None if read.model_dir is None else Path(read.model_dir), declaration, read.device)
+    watcher = BundleWatcher(None if read.model_dir is None else Path(read.model_dir), declaration, read.device)
+    _calm_the_collector()
+    return watcher
+
+
+def _calm_the_collector() -> None:
+    """Rows, steps and records hold no cycles, and what is alive now stays: looking for some cost a fifth of our CPU."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 def _parser(name: str, about: str, cls: type) -> argparse.ArgumentParser:
