@@ -144,7 +144,7 @@ class Side:
     def watched(self, settings: StreamSettings) -> Watched:
         """This side as the liveness probe looks at it."""
         limits = Limits(progress_s=settings.liveness_s, stop_s=settings.stop_s)
-        return Watched(self.app, self.topics, self.table.fence, self.away, limits)
+        return Watched(self.app, self.topics, self.table.fence, self.away, limits, asyncio.get_running_loop())
 
 
 def faust_options(settings: StreamSettings, name: str) -> dict[str, Any]:

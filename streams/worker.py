@@ -75,11 +75,10 @@ class Worker:
         """Wait for what is needed, start every side, watch; raises what ends this life."""
         partitions = await Needs(self.wiring, self.waiting).arrive()
         self.sides += self.wiring.sides(partitions)
-        for side in self.sides:
-            await side.app.start()
-        watched = [side.watched(self.wiring.settings) for side in self.sides]
-        self._probe = Probe(watched, end=self._end_process)
+        # First of all the probe: a member that the group refuses never comes back from its start.
+        self._probe = Probe([side.watched(self.wiring.settings) for side in self.sides], end=self._end_process)
         self._probe.start()
+        await asyncio.gather(*[side.app.start() for side in self.sides])
         _calm_the_collector()
         await _first([*[side.audit.run for side in self.sides], *[_crash(side.app) for side in self.sides]])
 

@@ -5,6 +5,7 @@ Each rule was seen to fire on a worker that Faust, aiokafka and Kafka all took f
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
@@ -74,8 +75,10 @@ class Watched:
         fence: Callable[[str, int], int],
         excuse: Callable[[], str],
         limits: Limits,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.app, self.topics, self.fence, self.excuse, self.limits = app, topics, fence, excuse, limits
+        self.loop = loop
         self.beat_s = time.monotonic()
         self._best: dict[TP, tuple[int, int]] = {}
 
@@ -97,7 +100,7 @@ class Watched:
             yield from self._progress()
 
     def _loop(self, now_s: float) -> Iterator[Finding]:
-        self.app.loop.call_soon_threadsafe(self._beat)
+        self.loop.call_soon_threadsafe(self._beat)
         blocked_s = now_s - self.beat_s
         cause = f"the event loop has not turned for {blocked_s:.0f} s: something blocks it"
         yield Finding("loop", blocked_s > 5, self.limits.loop_s, cause)
