@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tests.bench.candidates import candidate_figures
 from tests.bench.check import WrongRowsError
+from tests.bench.contender import ContenderError
 from tests.bench.figures import Figure, show, write
 from tests.bench.full_row import full_row_figures, live_figures, memory_figures
 from tests.bench.growth import growth_figures
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
         for part in chosen:
             try:
                 figures += PARTS[part](lab)
-            except WrongRowsError as wrong:
+            except (ContenderError, WrongRowsError) as wrong:
                 console.print(f"[red]{part}: {wrong}[/]")
                 status = 1
     show(f"Kairos, measured in {time.monotonic() - started_s:.0f} s", figures, console)

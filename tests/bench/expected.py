@@ -80,7 +80,8 @@ def _windows(kind: I64, ts_ms: I64, group: I64, last_ms: I64) -> NDArray[np.uint
     for window, hop_ms in enumerate(HOPS_MS):
         bucket = ts_ms // hop_ms
         counted = (bucket > last_ms[group] // hop_ms - BUCKETS) & (row >= 0)
-        np.add.at(counts, (group[counted], row[counted], window, bucket[counted] % BUCKETS), 1)
+        cell = ((group * len(KINDS) + row) * width + window) * BUCKETS + bucket % BUCKETS
+        counts += np.bincount(cell[counted], minlength=counts.size).reshape(counts.shape)
     return np.minimum(counts, 255).astype(np.uint8)
 
 

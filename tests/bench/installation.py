@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import redis
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -86,7 +87,7 @@ class Installation:
 
     def worker(self, env: Mapping[str, str] | None = None) -> Contender:
         """Start the worker; it is under measurement from its first word to Kafka."""
-        return Contender("worker", [*KAIROS, "worker"], self.env | (env or {}), folder=self.folder, port=self.port)
+        return Contender("worker", [*KAIROS, "worker"], self.env | dict(env or {}), folder=self.folder, port=self.port)
 
     def topic_of_kinds(self) -> list[str]:
         """Topic of each kind code of `traffic.WIRE`: all clicks and browses in one for the reference work."""
@@ -138,5 +139,5 @@ class Installation:
             found = list(client.scan_iter(match=start.replace(b"{", b"[{]") + b"*", count=5_000))
             for at in range(0, len(found), 5_000):
                 part = found[at : at + 5_000]
-                for key, row in zip(part, client.mget(part), strict=True):
+                for key, row in zip(part, cast("list[bytes]", client.mget(part)), strict=True):
                     yield key[len(start) :].decode(), row

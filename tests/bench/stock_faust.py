@@ -5,8 +5,7 @@ Settings by environment: BENCH_KAFKA, BENCH_REDIS, BENCH_TOPIC, BENCH_EVENTS (ho
 
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import faust
 from redis.asyncio import Redis
@@ -29,12 +28,12 @@ client = Redis.from_url(os.environ["BENCH_REDIS"])
 
 
 @app.agent(source)
-async def rows(stream: AsyncIterator[Mapping[str, Any]]) -> None:
+async def rows(stream: faust.StreamT[Any]) -> None:
     """Fold each event into its user's row in Redis."""
     done = 0
     async for event in stream:
         key = f"{KEYS}:{event['user_id']}"
-        row = bytearray(await client.get(key) or bytes(ROW_BYTES))
+        row = bytearray(cast("bytes | None", await client.get(key)) or bytes(ROW_BYTES))
         fold(row, event)
         await client.set(key, bytes(row))
         done += 1

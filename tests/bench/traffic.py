@@ -50,8 +50,8 @@ class Traffic(NamedTuple):
 
     def only(self, chosen: NDArray[np.bool_]) -> "Traffic":
         """The chosen events, in order."""
-        *columns, scenes = self
-        return Traffic(*(column[chosen] for column in columns), scenes)
+        user, item, kind, ts_ms, scene, dwell_ms, price_minor = (column[chosen] for column in self[:7])
+        return Traffic(user, item, kind, ts_ms, scene, dwell_ms, price_minor, self.scenes)
 
 
 def reference(events: int, *, users: int = 20_000, seed: int = 7) -> Traffic:
