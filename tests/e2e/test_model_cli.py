@@ -13,10 +13,13 @@ import orjson
 import pytest
 
 from deploy.stack import Valkey
+from schemas.items import Item, encode_item
+from streams.features.declaration import DEFAULT
 from tests.affected import QUIET, Shop, catalogue, open_shop, until, visits
-from tests.installation import ROOT
+from tests.installation import ROOT, Sent, events
 
 STARTS_WITHIN_S = 60
+RESCORES = {kind.wire for kind in DEFAULT.kinds if kind.priority is not None}
 
 
 class Processes:
@@ -120,6 +123,28 @@ async def test_redis_may_go_away_and_come_back(
             await shop.affect(*visits(["u2"]))
             await until(lambda: _decided(shop, 2))
             assert not life.missing()
+
+
+async def test_events_in_kafka_become_candidates(shop: Shop, processes: Processes) -> None:
+    installation = shop.installation
+    await installation.send(
+        [
+            Sent(installation.topics.items, f"i{i}".encode(), encode_item(Item(f"i{i}", title=f"t{i}")))
+            for i in range(60)
+        ]
+    )
+    made = [sent for sent in events(installation.topics, 400) if b"opted-out" not in (sent.value or b"")]
+    await installation.send(made)
+    worker = installation.worker()
+    await installation.applied()
+    code, _, complained = await processes.run("model", "--drain", KAIROS_MIN_SCORE="0", KAIROS_MAX_LATE_S="86400")
+    assert code == 0, complained
+    assert worker.term() == 0
+    sent = await shop.sent()
+    touched = {str(each.event["user_id"]) for each in made if each.event and each.event["kind"] in RESCORES}
+    assert {decision.user for decision in sent.decisions} == touched
+    assert len([d for d in sent.decisions if d.outcome == "sent"]) > len(touched) / 2
+    assert {candidate.item.title for candidate in sent.candidates} <= {f"t{i}" for i in range(60)}
 
 
 async def test_settings_that_cannot_be_are_all_named(processes: Processes) -> None:
