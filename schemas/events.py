@@ -56,7 +56,7 @@ class Event(Struct, frozen=True, gc=False):
     quantity: Annotated[int, Meta(ge=0, le=1_000_000_000)] | None = None
     price: Annotated[float, Meta(ge=0, le=1e12)] | None = None
     currency: str | None = None
-    dwell_ms: Annotated[int, Meta(ge=0, le=2**32 - 1)] | None = None
+    dwell_ms: Annotated[float, Meta(ge=0, le=2**32 - 1)] | None = None
     query: str | None = None
     page: str | None = None
     campaign: str | None = None
@@ -121,11 +121,13 @@ def decode_run(
     horizon_ms: int,
     max_value_bytes: int = MAX_VALUE_BYTES,
     home: tuple[int, int] | None = None,
+    heard_ms: Sequence[int] = (),
 ) -> Run:
     """Decode records of one partition in one pass; a bad record becomes a reject and never harms its neighbours.
 
     kinds: the kinds this topic carries. An event later than now + skew is counted "future", one older than the
     horizon "expired". home = (partition, partition count) rejects keys that belong to another partition.
+    heard_ms: when Kafka took each record; it stands for now where it is earlier, so that a replay judges as live did.
     """
     run = Run()
     _read(records, run, max_value_bytes)
@@ -136,24 +138,14 @@ def decode_run(
     wrong = [*faults.bad_keys(keys, users), *faults.bad_kinds([event.kind for event in run.events], kinds)]
     run.reject([*wrong, *(faults.misplaced(keys, *home) if home else ())])
     run.reject(_bad_times(run))
-    _leave_out_of_time(run, oldest_ms=now_ms - horizon_ms, newest_ms=now_ms + max_skew_ms)
+    _leave_out_of_time(
+        run, [min(heard_ms[i], now_ms) for i in run.index] if heard_ms else [now_ms], max_skew_ms, horizon_ms
+    )
     _see_scenes(run)
     run.rejects.sort(key=lambda reject: reject.index)
     return run
 
 
-def price_minor(event: Event) -> int:
-    """The price in minor units of its currency (cents, yen, fils; ISO 4217), -1 when the event has none."""
-    if event.price is None:
-        return -1
-    return round(event.price * _MINOR_UNITS.get(event.currency or "", 100))
-
-
-_MINOR_UNITS = {
-    "BIF": 1, "CLP": 1, "DJF": 1, "GNF": 1, "ISK": 1, "JPY": 1, "KMF": 1, "KRW": 1, "PYG": 1, "RWF": 1, "UGX": 1,
-    "UYI": 1, "VND": 1, "VUV": 1, "XAF": 1, "XOF": 1, "XPF": 1,
-    "BHD": 1000, "IQD": 1000, "JOD": 1000, "KWD": 1000, "LYD": 1000, "OMR": 1000, "TND": 1000,
-}  # fmt: skip
 _decode = Decoder(Event).decode
 _decode_scene = Decoder(Scene | None).decode
 
@@ -194,12 +186,14 @@ def _bad_times(run: Run) -> Iterator[Fault]:
             run.results[unit] += 1
 
 
-def _leave_out_of_time(run: Run, oldest_ms: int, newest_ms: int) -> None:
+def _leave_out_of_time(run: Run, now_ms: list[int], max_skew_ms: int, horizon_ms: int) -> None:
+    """Leave out events too far from their `now_ms`, which is one for all or one for each."""
     times = [event.ts_ms for event in run.events]
-    if not times or (oldest_ms <= min(times) and max(times) <= newest_ms):
+    if not times or (max(now_ms) - horizon_ms <= min(times) and max(times) <= min(now_ms) + max_skew_ms):
         return
-    expired = [position for position, ts_ms in enumerate(times) if ts_ms < oldest_ms]
-    future = [position for position, ts_ms in enumerate(times) if ts_ms > newest_ms]
+    judged = list(enumerate(zip(times, now_ms if len(now_ms) > 1 else now_ms * len(times), strict=True)))
+    expired = [position for position, (ts_ms, now) in judged if ts_ms < now - horizon_ms]
+    future = [position for position, (ts_ms, now) in judged if ts_ms > now + max_skew_ms]
     run.results += Counter(expired=len(expired), future=len(future))
     run.leave_out(expired + future)
 

@@ -177,6 +177,7 @@ class Pipeline:
             horizon_ms=self.limits.horizon_ms,
             max_value_bytes=self.limits.max_value_bytes,
             home=(chunk.partition, partitions),
+            heard_ms=[now_ms if r.timestamp < 0 else r.timestamp for r in records],
         )
 
     def _source(self, chunk: Chunk, fence: int) -> DeltaSource:

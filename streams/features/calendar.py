@@ -73,6 +73,13 @@ def holiday_code(country: str, day: date) -> int:
     return HOLIDAY_AFTER if day - timedelta(days=1) in known else HOLIDAY_NONE
 
 
+@cache
+def _warm_up() -> None:
+    """Load the tables behind the look-ups once a process (about a second), not within the first event."""
+    zone_at(0.0, 0.0)
+    holiday_code("GB", date(2000, 1, 1))
+
+
 class Moment(NamedTuple):
     """Local hour 0..23, weekday 0..6 (Monday 0) and holiday code of a place at a time."""
 
@@ -96,6 +103,7 @@ class Calendar:
         self._numbers: dict[tuple[str, str | None], int] = {}
         self._packed: dict[int, int] = {}
         self.place(None, None)
+        _warm_up()
 
     def place(self, zone: str | None, country: str | None) -> int:
         """Number of a place; the default place is 0."""

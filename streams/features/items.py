@@ -1,5 +1,6 @@
 """The item's row: counts by kind in rolling windows, and profiles by hour, weekday and scene; integers only."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ class ItemLayout:
         """`n` rows of items nothing is known of."""
         return np.zeros(n, self.dtype)
 
-    def unpack(self, blobs: "list[bytes | None]") -> Rows:
+    def unpack(self, blobs: Sequence[bytes | None]) -> Rows:
         """Rows of the stored blobs, empty for None. Raises SchemaMismatchError on bytes of another declaration."""
         rows = np.frombuffer(bytearray(b"".join([b or bytes(self.row_bytes) for b in blobs])), np.uint8)
         if len(rows) != self.row_bytes * len(blobs):
@@ -158,8 +159,8 @@ def decayed(windows: NDArray[np.integer], last_ms: I64, now_ms: int | I64, hops:
     return np.asarray(np.einsum("nkwb,nwb->nkw", windows, alive, dtype=np.int64))
 
 
-def item_view(layout: ItemLayout, rows: Rows, now_ms: int, *, profiles: bool = True) -> ItemView:
-    """Rows as a reader at `now_ms` sees them."""
+def item_view(layout: ItemLayout, rows: Rows, now_ms: int | I64, *, profiles: bool = True) -> ItemView:
+    """Rows as a reader at `now_ms` (one time, or one for each row) sees them."""
     declaration = layout.declaration
     hops = np.array([w.hop_ms for w in declaration.windows], np.int64)
     seen = rows["schema"] != 0
@@ -172,10 +173,10 @@ def item_view(layout: ItemLayout, rows: Rows, now_ms: int, *, profiles: bool = T
     )
 
 
-def _profiles(layout: ItemLayout, rows: Rows, now_ms: int) -> dict[str, NDArray[np.float32]]:
+def _profiles(layout: ItemLayout, rows: Rows, now_ms: int | I64) -> dict[str, NDArray[np.float32]]:
     epoch_ms = layout.declaration.epoch_ms
     now_epoch = now_ms // epoch_ms
-    fresh = np.float32(1.0 - (now_ms % epoch_ms) / epoch_ms)
+    fresh = np.asarray(1.0 - (now_ms % epoch_ms) / epoch_ms, np.float32)
     newest = rows["epoch"].astype(np.int64)
     blended = np.zeros((len(rows), int(layout.offsets[-1])), np.float32)
     for slot in range(EPOCHS):

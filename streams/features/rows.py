@@ -1,6 +1,7 @@
 """The user's row: its dtype made from the declaration, its bytes in Redis, and the slab that rows are folded in."""
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,10 +99,19 @@ def bytes_of(rows: Rows) -> memoryview:
     return memoryview(np.ascontiguousarray(rows).view(np.uint8).reshape(-1))  # type: ignore[arg-type]
 
 
+class RowLayout(Protocol):
+    """What a slab asks of a layout, the user's or the item's."""
+
+    dtype: np.dtype[np.void]
+
+    def empty(self, n: int) -> Rows: ...
+    def unpack(self, blobs: Sequence[bytes | None]) -> Rows: ...
+
+
 class RowSlab:
     """A growing block of rows by key; `rows` is replaced when it grows, so hold slots, not rows."""
 
-    def __init__(self, layout: Layout, capacity: int = 1024) -> None:
+    def __init__(self, layout: RowLayout, capacity: int = 1024) -> None:
         self.layout = layout
         self.rows = layout.empty(capacity)
         self.slot_of: dict[str, int] = {}

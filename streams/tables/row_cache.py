@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import cast
 
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout, Rows, RowSlab, Slots, bytes_of
@@ -17,7 +16,7 @@ class RowCache:
     def __init__(self, layout: Layout | ItemLayout) -> None:
         self.layout = layout
         self.names: list[bytes] = []
-        self._slab = RowSlab(cast("Layout", layout))  # a slab asks a layout for dtype, empty and unpack only
+        self._slab = RowSlab(layout)
 
     def __len__(self) -> int:
         return len(self.names)
