@@ -55,11 +55,15 @@ def _fold_times(rows: Rows, groups: Groups, ts_ms: I64) -> tuple[I64, I64]:
     return before, after
 
 
-def turn(top_before: I64, top_after: I64) -> NDArray[np.bool_]:
-    """Which of the BUCKETS slots keep their count when a ring's newest bucket moves: bool[..., BUCKETS]."""
-    slots = np.arange(BUCKETS)
-    held = top_after[..., None] - (top_after[..., None] - slots) % BUCKETS
-    return np.asarray(held <= top_before[..., None])
+def turn(top_before: I64, top_after: I64) -> NDArray[np.uint8]:
+    """1 for the slots that keep their count when a ring's newest bucket moves on, else 0: u8[..., BUCKETS]."""
+    steps = np.minimum(top_after - top_before, BUCKETS)
+    return np.asarray(_KEPT[steps * BUCKETS + top_after % BUCKETS])
+
+
+# A slot keeps its count when the bucket it holds after the move is one from before: that many steps back or more.
+_STEPS_BACK = (np.arange(BUCKETS)[:, None] - np.arange(BUCKETS)) % BUCKETS
+_KEPT = (np.arange(BUCKETS + 1)[:, None, None] <= _STEPS_BACK).astype(np.uint8).reshape(-1, BUCKETS)
 
 
 def _fold_windows(
@@ -78,10 +82,17 @@ def _fold_windows(
     width = len(declaration.windows)
     cell = ((groups.group * len(declaration.window_kinds) + column)[:, None] * width + np.arange(width)) * BUCKETS
     cell += bucket % BUCKETS
-    counts = windows.astype(np.uint16)
-    np.add.at(counts.reshape(-1), cell[inside], np.uint16(1))
-    rows["windows"][groups.slots] = np.minimum(counts, 255, out=counts)
+    _add_saturating(windows, cell[inside], int(np.diff(groups.starts, append=len(bucket)).max()))
+    rows["windows"][groups.slots] = windows
     return _lateness(inside, column >= 0, ordered.ts_ms < before[groups.group])
+
+
+def _add_saturating(counts: NDArray[np.uint8], cell: I64, most: int) -> None:
+    """Add one to the flat `cell`s of `counts`, staying at 255; no cell is named more than `most` times."""
+    added = np.zeros(counts.shape, np.uint8 if most <= 255 else np.uint16)
+    np.add.at(added.reshape(-1), cell, added.dtype.type(1))
+    np.minimum(added, 255 - counts, out=added)
+    np.add(counts, added, out=counts, casting="unsafe")
 
 
 def _position(declaration: Declaration, name: str) -> int:
