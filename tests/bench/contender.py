@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from tests.bench.accounting import cpu_s, has_spoken_to, peak_mb
+from tests.bench.reference import APPLIED
 
-APPLIED = "applied"
-"""The line by which a contender says that everything is applied, flushed and check-pointed; it ends on end of input."""
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -6,7 +6,7 @@ import msgspec
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from tests.bench.contender import APPLIED
+from tests.bench.reference import APPLIED
 
 
 class Scene(msgspec.Struct):

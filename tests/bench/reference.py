@@ -7,6 +7,8 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+APPLIED = "applied"
+"""The line by which a contender says that everything is applied, flushed and check-pointed; it ends on end of input."""
 KINDS = ("browse", "click")
 HOPS_MS = (25_000, 300_000, 7_200_000)  # twelve buckets of each: windows of 5 min, 1 h, 24 h
 BUCKETS = 12

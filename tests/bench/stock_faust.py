@@ -10,8 +10,7 @@ from typing import Any, cast
 import faust
 from redis.asyncio import Redis
 
-from tests.bench.contender import APPLIED
-from tests.bench.reference import ROW_BYTES, fold
+from tests.bench.reference import APPLIED, ROW_BYTES, fold
 
 EVENTS = int(os.environ["BENCH_EVENTS"])
 KEYS = os.environ["BENCH_KEYS"]
