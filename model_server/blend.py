@@ -51,8 +51,8 @@ def default_blend(lists: Sequence[str]) -> Blend:
 def fit_blend(near: F32, real: Bools, label: Bools, start: Blend, steps: int = 120, rate: float = 0.1) -> Blend:
     """Weights >= 0 that make the taken candidates likeliest (listwise softmax), by Adam over all lists at once.
 
-    near f32[N, C, L], real and label bool[N, C]; lists without a taken candidate say nothing, and beyond `MOST_LISTS` the newest
-    serve. Where nothing was taken the weights stay.
+    near f32[N, C, L], real and label bool[N, C]; lists without a taken candidate say nothing; the newest
+    `MOST_LISTS` serve. Where nothing was taken the weights stay.
     """
     told = np.flatnonzero(label.any(1))[-MOST_LISTS:]
     if len(told) == 0:

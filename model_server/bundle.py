@@ -187,7 +187,7 @@ def ranker_of(bundle: Bundle, declaration: Declaration, device: str) -> Ranker:
 
 
 class BundleWatcher:
-    """Where the worker gets its ranker: the blend before any bundle, then whatever `current` names, while it can serve."""
+    """Where the worker gets its ranker: the blend before any bundle, then whatever `current` names, if it can serve."""
 
     def __init__(self, folder: Path | None, declaration: Declaration, device: str = "auto") -> None:
         self._folder = folder

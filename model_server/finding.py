@@ -1,4 +1,4 @@
-"""What every ranker does before it scores: the moment's shared lists, items to try on purpose, candidates of each user."""
+"""What every ranker does before it scores: the moment's lists, items to try on purpose, candidates of each user."""
 
 from __future__ import annotations
 

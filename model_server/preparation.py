@@ -1,4 +1,4 @@
-"""From users' rows to a batch a ranker can score: find candidates, count, look up trained ids. The same live and in training."""
+"""From users' rows to a batch a ranker can score: find, count, look up trained ids; the same live and in training."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def category_buckets(names: Sequence[str]) -> I32:
 
 @dataclass(frozen=True)
 class Known:
-    """What the model knows of the M items at hand: word i32[M] (trained id, 0 none), category bucket i32[M] (0 none)."""
+    """What the model knows of the M items at hand: word i32[M] (trained id), category bucket i32[M]; 0 for none."""
 
     revision: tuple[int, int]
     word: I32

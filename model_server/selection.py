@@ -36,7 +36,7 @@ class Calibration:
 
 
 def fit_calibration(score: F32, real: NDArray[np.bool_], label: NDArray[np.bool_]) -> Calibration:
-    """Slope and shift that make the taken candidates likeliest (Platt), by Newton steps; a slope below zero is not taken."""
+    """Slope (above zero) and shift that make the taken candidates likeliest (Platt), by Newton steps."""
     x, y = score[real].astype(np.float64), label[real].astype(np.float64)
     if len(x) == 0 or y.min() == y.max():
         return Calibration(1.0, -4.0)

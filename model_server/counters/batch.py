@@ -45,4 +45,5 @@ class Batch(NamedTuple):
     @property
     def used(self) -> NDArray[np.int64]:
         """History entries of each user."""
-        return self.past.valid.sum(1)
+        used: NDArray[np.int64] = self.past.valid.sum(1)
+        return used

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_server.counters.items import closeness, item_counters, scene_counters
-from model_server.counters.names import OWN, counter_names
+from model_server.counters.names import counter_names
 from model_server.retrieval.own import Own
 from model_server.retrieval.pairs import F32, I32, I64
 
@@ -42,8 +42,8 @@ class Counters:
     ) -> F32:
         """Counters of the candidates of B users.
 
-        `view`: R items as of the request, candidate (b, c) is its row at[b, c]; repeat f32[R]; category i32[M] and price f32[M]
-        of every item. The counters of padding are 0.
+        `view`: R items as of the request, candidate (b, c) is its row at[b, c]; repeat f32[R]; category i32[M]
+        and price f32[M] of every item. The counters of padding are 0.
         """
         item = found.candidates.item
         alone = item_counters(self.declaration, view, repeat)
@@ -106,7 +106,6 @@ def _own(own: Own, item: I32) -> F32:
         np.log1p(v["session"]),
         np.log1p(ratio),
     )
-    assert len(parts) == len(OWN)
     return np.stack(parts, axis=2, dtype=np.float32)
 
 

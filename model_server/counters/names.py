@@ -1,17 +1,20 @@
 """The names of the counters, generated from the declaration: adding a window or a scene field adds its counters."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from streams.features.declaration import DEFAULT, Declaration
 
 OWN = (
-    "own_n", "own_d1", "own_d7", "own_d30", "own_closeness", "own_share", "own_since", "own_strong", "own_session", "own_gap_ratio",
+    "own_n", "own_d1", "own_d7", "own_d30", "own_closeness",
+    "own_share", "own_since", "own_strong", "own_session", "own_gap_ratio",
 )  # fmt: skip
 CATEGORY = ("category_n", "category_d30", "category_share", "category_closeness")
 TOGETHER = ("together_sum", "together_max", "together_last", "next_sum", "next_max", "next_last", "sessions_like")
 PRICE = ("price", "price_distance")
 REQUEST = (
-    "user_events", "user_closeness", "user_history", "user_repeat", "user_strong", "user_session", "hour_sin", "hour_cos", "weekend",
+    "user_events", "user_closeness", "user_history", "user_repeat", "user_strong", "user_session",
+    "hour_sin", "hour_cos", "weekend",
 )  # fmt: skip
 
 
@@ -21,7 +24,7 @@ def item_names(declaration: Declaration) -> tuple[str, ...]:
     return (
         *(f"item_{name}" for name in windows),
         "item_all",
-        *(f"trend_{short}_{long}" for short, long in zip(windows, windows[1:], strict=False)),
+        *(f"trend_{short}_{long}" for short, long in pairwise(windows)),
         "item_age",
         "item_closeness",
         *(f"strong_{name}" for name in windows[-2:]),

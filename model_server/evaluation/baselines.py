@@ -83,7 +83,7 @@ BASELINES: Mapping[str, Callable[[History, int, int], F64]] = {
 
 
 def ranks_of(score: F64, tie_order: I64, positives: I64) -> I64:
-    """Ranks (1 = best) of the positives; `tie_order` lists the items from the one that wins a tie to the one that loses."""
+    """Ranks (1 = best) of the positives; `tie_order` lists the items, the one that wins a tie first."""
     rank = np.empty(len(score), np.int64)
     rank[tie_order[np.argsort(-score[tie_order], kind="stable")]] = np.arange(1, len(score) + 1)
     return rank[positives]

@@ -1,5 +1,7 @@
 """The counter net: a linear score over standardised counters plus a small net over their piecewise-linear encoding."""
 
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -34,9 +36,7 @@ class CounterNet(nn.Module):
     @property
     def last(self) -> nn.Linear:
         """The layer that starts at zero."""
-        layer = self.net[-1]
-        assert isinstance(layer, nn.Linear)
-        return layer
+        return cast("nn.Linear", self.net[-1])
 
     def learn_scales(self, counters: NDArray[np.float32]) -> None:
         """Take mean, deviation and bin edges from counters f32[N, F] of training candidates."""

@@ -24,10 +24,26 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def use_cores(most: int = 4) -> None:
-    """Let torch use the cores this process may run on, a few at most; numbers too small to matter count as zero."""
-    torch.set_num_threads(max(1, min(most, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)))
+def use_threads(threads: int) -> None:
+    """Let torch compute with so many threads; numbers too small to matter count as zero (they are slow)."""
+    torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+
+
+def cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def serving_threads() -> int:
+    """Half the cores, at most four: servers, stream worker and ranker share the machine, and torch's threads spin."""
+    return max(1, min(4, cores() // 2))
+
+
+def idle_threads() -> int:
+    """As many threads as cores are idle now, at most eight: more would wait for each other in busy loops."""
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, min(8, round(cores() - busy)))
 
 
 @dataclass(frozen=True)
@@ -51,15 +67,15 @@ class Precision:
 
 def fastest(device: torch.device, work: Callable[[Precision], object], rounds: int = 3) -> Precision:
     """The precision in which `work` runs faster, measured here and now."""
-    seconds = {}
-    for precision in (Precision(device), Precision(device, reduced=True)):
-        try:
-            work(precision)
-        except RuntimeError:
-            continue
-        seconds[precision] = min(_timed(device, work, precision) for _ in range(rounds))
     full, reduced = Precision(device), Precision(device, reduced=True)
-    return reduced if seconds.get(reduced, float("inf")) * GAIN < seconds[full] else full
+    work(full)
+    try:
+        work(reduced)
+    except RuntimeError:
+        return full
+    # In turns, so that a busy moment of the machine does not decide.
+    seconds = [[_timed(device, work, precision) for precision in (full, reduced)] for _ in range(rounds)]
+    return reduced if min(pair[1] for pair in seconds) * GAIN < min(pair[0] for pair in seconds) else full
 
 
 def _timed(device: torch.device, work: Callable[[Precision], object], precision: Precision) -> float:

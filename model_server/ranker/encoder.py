@@ -1,4 +1,4 @@
-"""The transformer residual: scene, windows, history and candidates of a user in one pass of a `transformers.BertModel`."""
+"""The transformer residual: scene, windows, history and candidates of a user in one pass of a `BertModel`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
         self.gate = nn.Linear(d, d)
         self.same_item = nn.Parameter(torch.zeros(()))
         self.same_category = nn.Parameter(torch.zeros(()))
-        self.bert = BertModel(_config(shape), add_pooling_layer=False)
+        self.bert: nn.Module = BertModel(_config(shape), add_pooling_layer=False)  # type: ignore[no-untyped-call]
         self.head = nn.Linear(d, 1, bias=False)
         for table in (self.word, self.category, self.kind, self.age, self.hour, self.scene):
             nn.init.normal_(table.weight, std=0.02)
@@ -149,7 +149,7 @@ def _add_block(mask: Tensor, bias: Tensor, row: int, column: int) -> Tensor:
 
 
 def _config(shape: EncoderShape) -> BertConfig:
-    return BertConfig(
+    config = BertConfig(
         vocab_size=1,
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
@@ -159,5 +159,6 @@ def _config(shape: EncoderShape) -> BertConfig:
         type_vocab_size=4,
         hidden_dropout_prob=shape.dropout,
         attention_probs_dropout_prob=0.0,
-        attn_implementation="sdpa",
     )
+    config._attn_implementation = "sdpa"
+    return config

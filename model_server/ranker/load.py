@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from model_server.ranker.device import device_of, use_cores
+from model_server.ranker.device import device_of, serving_threads, use_threads
 from model_server.ranker.live import NetRanker
 from model_server.ranker.net import Net, NetShape
 from model_server.selection import Calibration
@@ -27,7 +27,7 @@ def net_of(
     device: str,
 ) -> NetRanker:
     """Build, fill and warm up. Raises RuntimeError, KeyError or TypeError where the weights do not fit the shape."""
-    use_cores()
+    use_threads(serving_threads())
     net = Net(NetShape.of(dict(shape)))
     net.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     ranker = NetRanker(version, preparation, net, Calibration(*calibration), device_of(device))

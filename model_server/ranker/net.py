@@ -47,4 +47,5 @@ class Net(nn.Module):
         score = self.base.linear_score(lists.counters) + self.base.net(encoded).squeeze(-1)
         if self.encoder is not None:
             score = score + self.encoder(lists, encoded)
-        return score.masked_fill(~lists.real, torch.finfo(score.dtype).min)
+        lowest = torch.finfo(score.dtype).min
+        return score.masked_fill(~lists.real, lowest)  # type: ignore[no-any-return]

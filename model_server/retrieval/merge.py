@@ -1,4 +1,4 @@
-"""Merge ranked lists into at most C distinct candidates a user, round robin by rank, remembering the rank in every list."""
+"""Merge ranked lists into at most C distinct candidates a user, round robin by rank, keeping the rank in each list."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model_server.retrieval.pairs import F32, I32, I64
 
 
 class Candidates(NamedTuple):
-    """item i32[B, C], -1 past the end; near f32[B, C, L]: 1 / (1 + rank / 5) in each list, 0 where the list lacks the item."""
+    """item i32[B, C], -1 past the end; near f32[B, C, L]: 1 / (1 + rank / 5) in each list, 0 where it is not."""
 
     item: I32
     near: F32

@@ -21,9 +21,9 @@ NEAREST_SESSIONS = 100
 class Neighbours:
     """Neighbours of M trained items, in their own numbering 0..M-1; arrays only, so that a bundle can hold them.
 
-    codes u64[M]; together, together_weight [M, T] co-visited items, nearest first (-1 none); next, next_weight [M, T] items that
-    follow; sessions of items: visit_start i64[M + 1], visit i32 (sessions of each item); basket_start i64[S + 1],
-    basket i32 (items of each session); repeat f32[M] share of an item's events that are a repeat by the same user.
+    codes u64[M]; together, together_weight [M, T] co-visited items, nearest first (-1 none); next, next_weight [M, T]
+    items that follow; sessions of items: visit_start i64[M + 1], visit i32 (sessions of each item);
+    basket_start i64[S + 1], basket i32 (items of each session); repeat f32[M] share of an item's events that are a repeat by the same user.
     """
 
     codes: U64
@@ -89,7 +89,7 @@ class Mapped:
         return found
 
     def covisited(self, recent: I32) -> tuple[Pairs, Pairs]:
-        """(together, next) of the newest distinct items [B, >= 1]: values sum, max, last, and `near` that ranks them."""
+        """(together, next) of the newest distinct items [B, >= 1]: values sum, max, last, and `near` to rank by."""
         trained = self._trained(recent[:, :RECENT])
         known = self.neighbours
         return (

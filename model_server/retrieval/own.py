@@ -1,4 +1,4 @@
-"""What the user's own history says about items and categories, all derived from the row's entries at the moment of reading."""
+"""What the user's own history says about items and categories, derived from the row's entries when read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Own(NamedTuple):
     """Pairs of (user, item) and (user, category) seen in the history, and the items a user did something with last.
 
     items: n, d1, d7, d30 (counts halved every 1, 7, 30 days), strong, session (counts), last_s, first_s (ages), since
-    (entries newer than the newest one of this item). categories: n, d30, last_s. recent i32[B, R]: distinct items, newest first.
+    (entries newer than the newest one of this item). categories: n, d30, last_s. recent i32[B, R]: distinct items,
+    newest first.
     """
 
     past: Past
@@ -41,7 +42,7 @@ class Own(NamedTuple):
 
 
 def read_past(view: UserView, now_ms: I64, item: I32, category: I32) -> Past:
-    """Histories of `view` as seen at now_ms i64[B]; `item` i32[B, N] are the entries' items, `category` i32[M] of every item."""
+    """Histories of `view` at now_ms i64[B]; `item` i32[B, N] of the entries, `category` i32[M] of every item."""
     age_s = np.maximum((now_ms // 1000)[:, None] - view.ts_s, 0).astype(np.float32)
     known = view.valid & (item >= 0)
     session = view.in_session[:, None] & (view.ts_s * 1000 >= view.session_start_ms[:, None])
@@ -57,7 +58,7 @@ def read_past(view: UserView, now_ms: I64, item: I32, category: I32) -> Past:
 
 
 def read_own(declaration: Declaration, past: Past, items: int, categories: int, recent: int) -> Own:
-    """Own counts by item and category; `items`, `categories`: how many there are; `recent`: width of the newest items."""
+    """Own counts by item and category of so many `items` and `categories`; `recent`: width of the newest items."""
     pairs = _item_pairs(declaration, past, max(items, 1))
     return Own(
         past=past,
@@ -73,7 +74,7 @@ def _item_pairs(declaration: Declaration, past: Past, width: int) -> Pairs:
     user, column = user[order], column[order]
     age_s = past.age_s[user, column]
     strong = np.array([kind.strong for kind in declaration.kinds], np.float32)[past.kind[user, column]]
-    ends = np.append(starts[1:], len(order)) - 1
+    ends = np.append(starts, len(order))[1:] - 1
     return Pairs(
         key,
         width,

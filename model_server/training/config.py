@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from model_server.training.requests import Split
 from model_server.training.stages import StageSettings
@@ -14,12 +14,13 @@ DAY_MS = 86_400_000
 class TrainConfig:
     """Settings of one training; the stages' own come from the recipe.
 
-    `lists`, `valid`, `test`: most requests of each kind, the newest ones. `renewals`: how often in all co-visited items are built
-    anew while examples are made (but not more than daily). `words`: events an item needs to get a trained id.
+    `lists`, `valid`, `test`: most requests of each kind, the newest ones. `renewals`: how often in all co-visited items
+    are built anew while examples are made (but not more than daily). `words`: events an item needs for a trained id.
+    `threads`: of torch, 0 for as many as cores are idle; equal numbers bit for bit need an equal count of them.
     """
 
     seed: int = 0
-    split: Split = Split()
+    split: Split = field(default_factory=Split)
     lists: int = 14_000
     valid: int = 3_000
     test: int = 20_000
@@ -31,11 +32,14 @@ class TrainConfig:
     profiles_ms: int = 3_600_000
     hidden: int = 64
     target: tuple[str, ...] = ()
-    linear: StageSettings = StageSettings(rate=0.02, passes=3)
-    net: StageSettings = StageSettings(rate=2e-3, passes=6, steps=1_200, decay=0.02)
-    encoder: StageSettings | None = StageSettings(rate=1e-3, passes=3, decay=0.02, slower=0.2)
+    linear: StageSettings = field(default_factory=lambda: StageSettings(rate=0.02, passes=3))
+    net: StageSettings = field(default_factory=lambda: StageSettings(rate=2e-3, passes=6, steps=1_200, decay=0.02))
+    encoder: StageSettings | None = field(
+        default_factory=lambda: StageSettings(rate=1e-3, passes=3, decay=0.02, slower=0.2)
+    )
     baselines: bool = True
     device: str = "auto"
+    threads: int = 0
 
     @property
     def quick(self) -> TrainConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,14 @@ MAX_POSITIVES = 20
 
 
 class Examples(NamedTuple):
-    """N requests: their batch (C candidates each), label bool[N, C], wanted i64[N] (positives in all), request i64[N]."""
+    """N requests: batch of C candidates each, label bool[N, C], wanted i64[N] (positives in all), request i64[N]."""
 
     batch: Batch
     label: Bools
     wanted: I64
     request: I64
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         return len(self.wanted)
 
 
@@ -49,7 +49,7 @@ def build(replay: Replay, moments: Moments, requests: I64, tick: Callable[[int],
 def build_lists(
     replay: Replay, moments: Moments, requests: I64, sampling: Sampling, tick: Callable[[int], object] = lambda _: None
 ) -> Examples:
-    """Examples to learn from: requests whose positive was found, their candidates thinned out. A missed positive is never added."""
+    """Examples to learn from: requests whose positive was found, candidates thinned; a missed one is never added."""
     return joined(thinned(whole, sampling, chunk) for whole, chunk in _chunks(replay, moments, requests, tick))
 
 
@@ -75,7 +75,7 @@ def labelled(batch: Batch, moments: Moments, requests: I64) -> Examples:
 
 
 def thinned(examples: Examples, sampling: Sampling, stream: int) -> Examples:
-    """Lists of `width`: positives first come first kept, negatives uniform; requests without a found positive are left out."""
+    """Lists of `width`: the first 20 positives, uniform negatives; requests without a found positive are left out."""
     chosen = np.flatnonzero(examples.label.any(1))
     rng = np.random.default_rng((sampling.seed, stream))
     label, item = examples.label[chosen], examples.batch.item[chosen]
@@ -96,7 +96,7 @@ def _picked(examples: Examples, chosen: NDArray[np.intp], column: NDArray[np.int
         category=batch.category[row, column],
         counters=batch.counters[row, column],
         near=batch.near[row, column],
-        past=PastTokens(*(part[chosen] for part in batch.past)),
+        past=PastTokens._make(part[chosen] for part in batch.past),
         windows=batch.windows[chosen],
         scene=batch.scene[chosen],
     )
@@ -108,23 +108,21 @@ def joined(parts: Iterable[Examples]) -> Examples:
     held = list(parts)
     batches = [part.batch for part in held]
     pasts = [batch.past for batch in batches]
-    fills = {"item": -1}
-    batch = Batch(
-        **{
-            name: _stacked([getattr(b, name) for b in batches], fills.get(name, 0))
-            for name in Batch._fields
-            if name != "past"
-        },
-        past=PastTokens(
-            **{name: _stacked([getattr(p, name) for p in pasts], fills.get(name, 0)) for name in PastTokens._fields}
-        ),
-    )
+    past = PastTokens._make(_columns(pasts))
+    batch = Batch._make(_columns(batches))._replace(past=past)
     return Examples(
         batch,
         cast("Bools", _stacked([part.label for part in held], False)),
         np.concatenate([part.wanted for part in held]),
         np.concatenate([part.request for part in held]),
     )
+
+
+def _columns(parts: list[Batch] | list[PastTokens]) -> Iterable[Any]:
+    """Every field of the parts, stacked; a field of several fields is left as it is in the first."""
+    for name in parts[0]._fields:
+        column = [getattr(part, name) for part in parts]
+        yield column[0] if isinstance(column[0], PastTokens) else _stacked(column, -1 if name == "item" else 0)
 
 
 def _stacked(parts: list[NDArray[np.generic]], fill: int) -> NDArray[np.generic]:

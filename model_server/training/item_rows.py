@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ItemRows:
-    """The `ItemState` of a replay: every item of the log has its index from the start, its row grows as events are folded."""
+    """The `ItemState` of a replay: every item of the log has its index from the start, rows grow with the events."""
 
     def __init__(self, recorded: Recorded, declaration: Declaration) -> None:
         self.layout = ItemLayout(declaration)

@@ -1,9 +1,9 @@
-"""What a training tells while it runs: a bar with rate and time left for anything longer than two seconds, or nothing."""
+"""What a training tells while it runs: a bar with rate and time left for anything that takes seconds, or nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -16,10 +16,8 @@ Advance = Callable[[int], None]
 class Progress(Protocol):
     """Hears of steps and of how far they are."""
 
-    @contextmanager
-    def step(self, name: str, total: int) -> Iterator[Advance]:
+    def step(self, name: str, total: int) -> AbstractContextManager[Advance]:
         """A step of `total` units; call what it yields with the units done."""
-        yield lambda _: None
 
     def says(self, text: str) -> None:
         """A line of its own."""

@@ -23,7 +23,7 @@ RUN = 4_000
 
 
 class RawEvent(NamedTuple):
-    """What training needs of a record: its key, its value, and the stream it came by (clicks, browses, orders, feedback)."""
+    """What training needs of a record: key, value, and the stream it came by (clicks, browses, orders, feedback)."""
 
     stream: str
     key: bytes | None
@@ -34,7 +34,7 @@ class RawEvent(NamedTuple):
 class Recorded:
     """E events in time order; user i64[E] and item i32[E] number `user_ids` and `item_ids`.
 
-    codes u64[M] of the items; category i32[M] (-1 unknown) numbers `categories`; price f32[M] (NaN unknown); titles length M.
+    codes u64[M] of the items; category i32[M] (-1 unknown) numbers `categories`; price f32[M] (NaN unknown).
     """
 
     columns: Columns

@@ -1,4 +1,4 @@
-"""The moments that are learned from and judged by: when a user took something, what was taken, and the split in time."""
+"""The moments that are learned from and judged by: when a user took something and what, and the split in time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ REFRESH_MS = 1_800_000
 
 
 class Moments(NamedTuple):
-    """R requests in time order: ts_ms i64[R], user i64[R], event i64[R] (any event of the moment); taken: start i64[R + 1], item."""
+    """R requests in time order: ts_ms i64[R], user i64[R], event i64[R] (any of the moment).
+
+    Items taken at request r: item[start[r] : start[r + 1]].
+    """
 
     ts_ms: I64
     user: I64
@@ -26,7 +29,7 @@ class Moments(NamedTuple):
     start: I64
     item: NDArray[np.int32]
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         return len(self.ts_ms)
 
     def positives(self, request: int) -> NDArray[np.int32]:
@@ -54,11 +57,12 @@ def target_kinds(recorded: Recorded, declaration: Declaration, named: tuple[str,
     counts = np.bincount(recorded.columns.kind, minlength=len(names))
     able = np.array([kind.item and kind.active for kind in declaration.kinds])
     best = int(np.argmax(np.where(able, counts, -1)))
-    return np.arange(len(names)) == best
+    only: NDArray[np.bool_] = np.arange(len(names)) == best
+    return only
 
 
 def moments(recorded: Recorded, declaration: Declaration, target: NDArray[np.bool_]) -> Moments:
-    """One request a (user, stamp) at which something was taken; what the user already saw within half an hour is no news.
+    """One request a (user, stamp) at which something was taken; what the user saw within half an hour is no news.
 
     A request of which nothing is left is none.
     """

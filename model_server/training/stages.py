@@ -99,7 +99,7 @@ class Judge:
 
 
 class Fit:
-    """Fits the stages of one net, one after the other, on `train`; `tick` hears (stage, epoch, epochs, value on valid)."""
+    """Fits the stages of one net, one after the other; `tick` hears (stage, epoch, epochs, value on valid)."""
 
     def __init__(
         self,

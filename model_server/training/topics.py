@@ -30,7 +30,7 @@ async def read_topics(
     await consumer.start()
     try:
         # A topic of which the client knows no partition yet is asked for by name once.
-        known = await consumer._client.fetch_all_metadata()  # noqa: SLF001
+        known = await consumer._client.fetch_all_metadata()
         partitions = [
             TopicPartition(topic, number)
             for topic in streams

@@ -1,4 +1,4 @@
-"""The story of a training: moments, examples, baselines, blend, three guarded stages, and the bundle. Read this file first."""
+"""The story of a training: moments, examples, blend, three guarded stages. Read this file first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model_server.blend import Blend, default_blend, fit_blend
 from model_server.preparation import Preparation
-from model_server.ranker.device import device_of, use_cores
+from model_server.ranker.device import device_of, idle_threads, use_threads
 from model_server.ranker.encoder import Encoder, EncoderShape
 from model_server.ranker.net import STAGES, Net, NetShape
 from model_server.retrieval.neighbours import Neighbours
@@ -53,7 +53,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to; `served` says whether the net is above the blend on valid, `scores` are by ranker name."""
+    """What a training came to; `served`: the net is above the blend on valid; `scores` by ranker and part."""
 
     chosen: Chosen
     preparation: Preparation
@@ -87,7 +87,7 @@ def choose(recorded: Recorded, declaration: Declaration, config: TrainConfig) ->
 
 def train(recorded: Recorded, declaration: Declaration, config: TrainConfig, progress: Progress) -> Trained:
     """Train on a whole log. Deterministic under `config.seed`. Raises TrainingError."""
-    use_cores()
+    use_threads(config.threads or idle_threads())
     torch.manual_seed(config.seed)
     chosen = choose(recorded, declaration, config)
     preparation = Preparation(

@@ -1,0 +1,212 @@
+"""Bundles: written whole or not at all, checked when read, and a bad one leaves the old ranker in place."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+import torch
+
+from model_server.blend import Blend
+from model_server.blend_ranker import UNTRAINED, BlendRanker
+from model_server.bundle import Bundle, BundleError, BundleWatcher, current_version, load, make_current, ranker_of, save
+from model_server.preparation import Preparation
+from model_server.ranker.device import Precision
+from model_server.ranker.encoder import EncoderShape
+from model_server.ranker.live import NetRanker
+from model_server.ranker.net import Net, NetShape
+from model_server.retrieval.neighbours import Neighbours
+from model_server.scoring import Requests, Scored
+from model_server.training.asof import Replay, neighbours_before
+from model_server.training.recorded import Recorded
+from streams.features.declaration import DEFAULT, merge
+from streams.features.view import user_view
+from tests.shoplog import recorded
+
+
+@pytest.fixture(scope="module")
+def log() -> Recorded:
+    return recorded(7)
+
+
+@pytest.fixture(scope="module")
+def replay(log: Recorded) -> Replay:
+    preparation = Preparation(DEFAULT, np.empty(0, np.uint64), Neighbours.none())
+    made = Replay(log, DEFAULT, preparation, neighbours_every_ms=2**60, refresh_ms=0)
+    made._fold_before(2**62, 0)
+    return made
+
+
+def made_bundle(log: Recorded, version: str, *, net: bool = True, encoder: bool = True) -> Bundle:
+    neighbours = neighbours_before(log, DEFAULT, len(log))
+    words = np.sort(log.codes)
+    preparation = Preparation(DEFAULT, words, neighbours)
+    features = len(preparation.counters.names)
+    shape = EncoderShape(
+        features=features, words=len(words) + 1, kinds=len(DEFAULT.kinds), window_kinds=len(DEFAULT.window_kinds),
+        windows=len(DEFAULT.windows), scene_sizes=DEFAULT.scene_sizes, hidden=16, heads=2, layers=1,
+    )  # fmt: skip
+    torch.manual_seed(len(version))
+    made = Net(NetShape(features, shape if encoder else None))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return Bundle(
+        version=version,
+        schema=DEFAULT.schema,
+        counters=preparation.counters.names,
+        lists=preparation.retriever.names,
+        history=preparation.history,
+        words=words,
+        neighbours=neighbours,
+        blend=Blend(np.linspace(0.1, 1, len(preparation.retriever.names), dtype=np.float32)),
+        calibrations={"net": (1.0, -3.0), "blend": (1.0, -4.0)},
+        shape=dataclasses.asdict(made.shape) if net else None,
+        weights={name: part.numpy() for name, part in made.state_dict().items()} if net else None,
+        report={"served": "counter net"},
+    )
+
+
+def asked(log: Recorded, replay: Replay, users: int = 5) -> tuple[Requests, int]:
+    now_ms = int(log.columns.ts_ms[-1]) + 60_000
+    rows = replay.users[:users]
+    moment = np.full((users, 3), 3, np.uint8)
+    scene = np.concatenate((rows["scene"], moment), axis=1)
+    return Requests(log.user_ids[:users], user_view(replay.layout, rows, now_ms), scene), now_ms
+
+
+def check_answer(answer: Scored, items: int) -> None:
+    assert answer.item.max() < items
+    assert (answer.item[:, 0] >= 0).all()
+    for number in (answer.p_open, answer.p_buy, answer.p_optout, answer.final, answer.propensity):
+        assert np.isfinite(number).all()
+        assert ((number >= 0) & (number <= 1)).all()
+        assert not number[answer.item < 0].any()
+    assert (np.diff(answer.final, axis=1) <= 0).all()
+    assert (answer.reasons[answer.item >= 0] > 0).all()
+
+
+def test_before_any_bundle_the_blend_serves(log: Recorded, replay: Replay, tmp_path: Path) -> None:
+    for watcher in (BundleWatcher(None, DEFAULT, "cpu"), BundleWatcher(tmp_path / "none", DEFAULT, "cpu")):
+        assert watcher.poll() is None
+        assert watcher.current().version == UNTRAINED
+        requests, now_ms = asked(log, replay)
+        check_answer(watcher.current().score(requests, replay.items, now_ms), len(log.codes))
+
+
+def test_a_saved_bundle_is_read_back_and_serves(log: Recorded, replay: Replay, tmp_path: Path) -> None:
+    bundle = made_bundle(log, "v1")
+    save(tmp_path, bundle)
+    read = load(tmp_path, "v1", DEFAULT)
+    assert read.counters == bundle.counters
+    assert {n: a.tolist() for n, a in read.neighbours.arrays().items()} == {
+        n: a.tolist() for n, a in bundle.neighbours.arrays().items()
+    }
+    watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
+    assert watcher.poll() == "v1"
+    assert watcher.poll() is None
+    ranker = watcher.current()
+    assert isinstance(ranker, NetRanker)
+    requests, now_ms = asked(log, replay)
+    answer = ranker.score(requests, replay.items, now_ms)
+    check_answer(answer, len(log.codes))
+    assert 0 < answer.tokens <= answer.padded_tokens
+    again = ranker_of(read, DEFAULT, "cpu")
+    assert isinstance(again, NetRanker)
+    ranker.precision = again.precision = Precision(ranker.device)
+    first, second = (r.score(requests, replay.items, now_ms) for r in (ranker, again))
+    assert first.item.tolist() == second.item.tolist()
+    assert first.final.tobytes() == second.final.tobytes()
+
+
+def test_a_user_nobody_knows_gets_what_is_popular(log: Recorded, replay: Replay, tmp_path: Path) -> None:
+    save(tmp_path, made_bundle(log, "v1"))
+    watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
+    watcher.poll()
+    now_ms = int(log.columns.ts_ms[-1])
+    empty = user_view(replay.layout, replay.layout.empty(1), now_ms)
+    nobody = Requests(["new"], empty, np.zeros((1, len(DEFAULT.scene_names)), np.uint8))
+    for ranker in (BlendRanker.untrained(DEFAULT), watcher.current()):
+        check_answer(ranker.score(nobody, replay.items, now_ms), len(log.codes))
+
+
+def test_where_the_guard_kept_the_blend_the_fitted_blend_serves(log: Recorded, replay: Replay, tmp_path: Path) -> None:
+    save(tmp_path, made_bundle(log, "v2", net=False))
+    watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
+    assert watcher.poll() == "v2"
+    assert isinstance(watcher.current(), BlendRanker)
+    requests, now_ms = asked(log, replay)
+    check_answer(watcher.current().score(requests, replay.items, now_ms), len(log.codes))
+
+
+def test_a_bundle_without_encoder_pads_nothing_between_lengths(log: Recorded, replay: Replay, tmp_path: Path) -> None:
+    save(tmp_path, made_bundle(log, "v3", encoder=False))
+    watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
+    assert watcher.poll() == "v3"
+    requests, now_ms = asked(log, replay)
+    check_answer(watcher.current().score(requests, replay.items, now_ms), len(log.codes))
+
+
+def broken(tmp_path: Path, name: str) -> None:
+    """Break the bundle v2 in the way called `name`."""
+    path = tmp_path / "v2"
+    document = orjson.loads((path / "bundle.json").read_bytes())
+    if name == "truncated weights":
+        whole = (path / "weights.safetensors").read_bytes()
+        (path / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
+    elif name == "no weights":
+        (path / "weights.safetensors").unlink()
+    elif name == "no JSON":
+        (path / "bundle.json").write_bytes(b"{")
+    elif name == "another format":
+        (path / "bundle.json").write_bytes(orjson.dumps({**document, "format": 99}))
+    elif name == "other counters":
+        (path / "bundle.json").write_bytes(orjson.dumps({**document, "counters": ["x"]}))
+    elif name == "another shape":
+        document["shape"]["encoder"]["hidden"] = 32
+        (path / "bundle.json").write_bytes(orjson.dumps(document))
+    elif name == "not there":
+        make_current(tmp_path, "v9")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["truncated weights", "no weights", "no JSON", "another format", "other counters", "another shape", "not there"],
+)
+def test_a_bad_bundle_keeps_the_old_one_and_says_why_once(log: Recorded, tmp_path: Path, name: str) -> None:
+    save(tmp_path, made_bundle(log, "v1"))
+    watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
+    assert watcher.poll() == "v1"
+    save(tmp_path, made_bundle(log, "v2"))
+    broken(tmp_path, name)
+    with pytest.raises(BundleError, match=r"train again|train a new bundle"):
+        watcher.poll()
+    assert watcher.poll() is None
+    assert watcher.current().version == "v1"
+    save(tmp_path, made_bundle(log, "v3"))
+    assert watcher.poll() == "v3"
+
+
+def test_weights_that_are_no_numbers_are_refused(log: Recorded, tmp_path: Path) -> None:
+    bundle = made_bundle(log, "v1")
+    assert bundle.weights is not None
+    name = next(n for n, w in bundle.weights.items() if w.dtype == np.float32 and w.size)
+    weights = {**bundle.weights, name: np.full_like(bundle.weights[name], np.nan)}
+    save(tmp_path, dataclasses.replace(bundle, weights=weights))
+    with pytest.raises(BundleError, match="not finite"):
+        load(tmp_path, "v1", DEFAULT)
+
+
+def test_rows_of_another_schema_are_refused_with_both_numbers(log: Recorded, tmp_path: Path) -> None:
+    save(tmp_path, made_bundle(log, "v1"))
+    other = merge(DEFAULT, {"windows": {"14d": "14d"}})
+    with pytest.raises(BundleError, match=f"{DEFAULT.schema}.*{other.schema}"):
+        load(tmp_path, "v1", other)
+
+
+def test_current_names_a_whole_bundle_or_nothing(log: Recorded, tmp_path: Path) -> None:
+    assert current_version(tmp_path) is None
+    save(tmp_path, made_bundle(log, "v1"))
+    assert current_version(tmp_path) == "v1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "v1"]
