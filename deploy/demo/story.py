@@ -92,7 +92,7 @@ class Demo:
             ours = stack.broker is not None and stack.valkey is not None
             step.says("Apache Kafka and Valkey run here" if ours else "Kafka and Redis are those the environment names")
         apart = {"KAIROS_TOPIC_PREFIX": f"{self.plan.apart}.", "KAIROS_NAMESPACE": self.plan.apart}
-        models = {"KAIROS_MODEL_DIR": str(self.plan.folder / "models")}
+        models = {"KAIROS_MODEL_DIR": str(self.plan.folder / "models"), **dict([training.CALM])}
         self.env = {**stack.environment(), **self.source.settings, **(apart if self.plan.apart else {}), **models}
 
     async def _topics(self) -> None:

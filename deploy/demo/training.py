@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from streams.service.settings import Connections
 if TYPE_CHECKING:
     from model_server.training.recorded import RawEvent
     from model_server.training.train import TrainingError
+
+CALM = ("OMP_WAIT_POLICY", "PASSIVE")
+"""Torch's threads sleep while they wait for each other: spinning, they take the cores from whoever they wait for."""
 
 Gathered = tuple[list["RawEvent"], dict[str, dict[str, Any]]]
 
@@ -53,6 +57,8 @@ async def train(connections: Connections, folder: Path, zone: str, shown: Step) 
     """Train quickly on what the topics hold and write the bundle to `folder`; a line about the result."""
     from model_server.training.topics import read_topics
 
+    os.environ.setdefault(*CALM)
+
     def begin(total: int) -> Callable[[int], None]:
         shown.part("Training the ranker: reading the topics")
         done = 0
@@ -65,6 +71,7 @@ async def train(connections: Connections, folder: Path, zone: str, shown: Step) 
         return tick
 
     gathered = await read_topics(connections, begin)
+    shown.part("Training the ranker: loading torch")
     stop = threading.Event()
     try:
         return await asyncio.to_thread(_learn, gathered, folder, zone, Told(shown, stop))

@@ -20,7 +20,8 @@ DATA = ROOT.parent / "shared" / "data"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-QUICK = ["--no-train", "--seconds", "8", "--rate", "80"]
+QUICK = ["--seconds", "8", "--rate", "80"]
+UNTRAINED = [*QUICK, "--no-train"]
 SMALL_SHOP = ["--users", "400", "--history", "8000"]
 
 
@@ -85,6 +86,7 @@ def test_the_shop_goes_from_nothing_to_checked_candidates(tmp_path: Path) -> Non
     said = finished(started(tmp_path, *QUICK, *SMALL_SHOP))
     report = assert_report_holds(tmp_path, said)
     assert report["events"] > 8_000
+    assert report["ranker"].startswith("Ranker trained on")
     assert "✘" not in said
     assert left_over(tmp_path) == []
 
@@ -93,7 +95,7 @@ def test_a_real_log_does_the_same_on_servers_that_already_run(tmp_path: Path, ka
     log = DATA / "deskdrop_users_interactions.csv.zip"
     if not log.is_file():
         pytest.skip(f"{log} is absent: the real logs are not part of the repository")
-    options = ["--events", str(log), "--map", "deskdrop", "--users", "300", *QUICK]
+    options = ["--events", str(log), "--map", "deskdrop", "--users", "300", *UNTRAINED]
     said = finished(started(tmp_path, *options, KAIROS_KAFKA=kafka, KAIROS_REDIS=redis_url))
     assert_report_holds(tmp_path, said)
     assert "Kafka and Redis are those the environment names" in said
