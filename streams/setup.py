@@ -57,7 +57,9 @@ class SetUp:
                 topics = self.tools.connections.topics
                 async for what, remedy in check(self.kafka, admin, topics, self.planned, tables.of_topics(topics)):
                     troubles += 1
-                    self.console.print(f"[red]✗[/] {escape(what)}\n  [dim]→[/] {escape(remedy)}")
+                    self.console.print(
+                        f"[red]✗[/] {escape(what)}" + (f"\n  [dim]→[/] {escape(remedy)}" if remedy else "")
+                    )
             if not troubles:
                 self.console.print("[green]✓[/] topics, keys, stored offsets and Redis are as a worker needs them")
             return 1 if troubles else 0

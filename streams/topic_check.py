@@ -28,10 +28,10 @@ MURMUR = (
 
 
 class Trouble(NamedTuple):
-    """What is wrong, and what to do about it."""
+    """What is wrong, and what to do about it unless the first says that too."""
 
     what: str
-    remedy: str
+    remedy: str = ""
 
 
 class Checkable(Protocol):
@@ -102,7 +102,7 @@ async def _tables(
         try:
             await table.check_server()
         except Refused as refusal:
-            yield Trouble(str(refusal), "See above.")
+            yield Trouble(str(refusal))
             break
     refused = set()
     for facts in await log_facts(kafka, {name: known[name] for name in tables if name in known}):
@@ -112,7 +112,7 @@ async def _tables(
             await tables[facts.topic].start_position(facts)
         except Refused as refusal:
             refused.add(facts.topic)
-            yield Trouble(str(refusal), "See above.")
+            yield Trouble(str(refusal))
 
 
 async def _partitioner(kafka: Mapping[str, Any], topics: Mapping[str, TopicFacts]) -> AsyncIterator[Trouble]:

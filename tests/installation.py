@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from redis.asyncio import Redis
 from rich.console import Console
 
 from schemas.keys import Keys
@@ -31,6 +30,7 @@ from streams.settings import Tools
 from streams.setup import SetUp
 from streams.topic_plan import Layout as TopicLayout
 from tests import oracle
+from tests.contract.backends import client_of
 
 ROOT = Path(__file__).parents[1]
 KINDS = {
@@ -138,6 +138,11 @@ class Installation:
         console.file.close()
         return code, (self.folder / "topics.txt").read_text()
 
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a `kairos` command to its end."""
+        line = [sys.executable, "-m", "deploy.cli", *command]
+        return subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=60, check=False)
+
     def worker(self, *options: str, **env: str) -> WorkerProcess:
         """Start a worker process."""
         log = self.folder / f"worker{len(self._workers)}.log"
@@ -174,7 +179,7 @@ class Installation:
 
     def redis(self) -> Any:
         """A client of the server itself; redis-py types sync and async replies as one."""
-        return Redis.from_url(self.redis_url)
+        return client_of(self.redis_url)
 
     async def fences(self) -> dict[tuple[str, int], int]:
         """Last applied offsets as Redis has them."""

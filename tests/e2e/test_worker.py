@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import orjson
 import pytest
 
-from tests.installation import Installation, events
+from deploy.stack import Broker, ValkeyCluster
+from tests.installation import Installation, events, until
 
 pytestmark = pytest.mark.slow
 
@@ -76,3 +78,76 @@ async def test_sides_can_run_in_processes_of_their_own(installation: Installatio
     assert await installation.wrong_items() == {}
     assert users.metric("kairos_assigned_partitions") == 16
     assert items.metric("kairos_assigned_partitions") == 4
+
+
+async def test_tables_may_live_in_a_cluster(
+    kafka: str, make_cluster: Callable[..., ValkeyCluster], topic_prefix: str, namespace: str, tmp_path: Path
+) -> None:
+    installation = Installation(kafka, make_cluster().url, topic_prefix, namespace, tmp_path)
+    try:
+        assert (await installation.set_up())[0] == 0
+        await installation.send(events(installation.topics, 2_000))
+        worker = installation.worker()
+        await worker.ready()
+        await installation.applied()
+        assert await installation.wrong_users() == {}
+        assert await installation.wrong_items() == {}
+        assert (await installation.set_up("check"))[0] == 0
+        assert worker.term() == 0
+    finally:
+        installation.close()
+
+
+async def test_kafka_may_ask_for_a_password(
+    make_broker: Callable[..., Broker], redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
+) -> None:
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule required user_kairos='secret';"
+    broker = make_broker(
+        listeners={"SECURE": "SASL_PLAINTEXT"},
+        config={
+            "listener.name.secure.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.secure.plain.sasl.jaas.config": login,
+        },
+    )
+    installation = Installation(broker.address, redis_url, topic_prefix, namespace, tmp_path)
+    try:
+        assert (await installation.set_up())[0] == 0
+        await installation.send(events(installation.topics, 600))
+        installation.env |= {
+            "KAIROS_KAFKA": broker.addresses["SECURE"],
+            "KAIROS_KAFKA_SECURITY": "SASL_PLAINTEXT",
+            "KAIROS_KAFKA_SASL_MECHANISM": "PLAIN",
+            "KAIROS_KAFKA_USERNAME": "kairos",
+            "KAIROS_KAFKA_PASSWORD": "secret",
+        }
+        assert (await installation.set_up("check"))[0] == 0
+        worker = installation.worker()
+        await worker.ready()
+        await installation.applied()
+        assert await installation.wrong_users() == {}
+        wrong = installation.worker(KAIROS_KAFKA_PASSWORD="guessed")
+        await until(lambda: "KAIROS_KAFKA" in wrong.get("/ready")[1], 20, lambda: wrong.text, wrong)
+        assert wrong.get("/ready")[0] == 503
+    finally:
+        installation.close()
+
+
+async def test_inspect_shows_what_the_rows_say(installation: Installation) -> None:
+    await installation.send(events(installation.topics, 1_500))
+    worker = installation.worker()
+    await worker.ready()
+    await installation.applied()
+    user = str(installation.events[0]["user_id"])
+    mine = [event for event in installation.events if event["user_id"] == user]
+    asked = await asyncio.to_thread(installation.run, "inspect", user, "--json")
+    known = orjson.loads(asked.stdout)
+    assert known["totals"]["click"] == sum(event["kind"] == "click" for event in mine)
+    assert known["last_ms"] == max(int(event["ts_ms"]) for event in mine)
+    assert known["windows"]["click"]["24h"] == known["totals"]["click"]
+    assert {entry["item"] for entry in known["history"]} <= {event["item_id"] for event in mine}
+    page = await asyncio.to_thread(installation.run, "inspect", user)
+    assert page.returncode == 0
+    assert f"user        {user}" in page.stdout
+    nobody = await asyncio.to_thread(installation.run, "inspect", "nobody")
+    assert nobody.returncode == 1
+    assert "Nothing is known of user nobody" in nobody.stderr
