@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ from streams.settings import StreamSettings
 from streams.tables.errors import NotInitialised, Repartitioned
 from streams.tables.part import TableStats
 from streams.tables.weather import Weather
+
+logger = logging.getLogger(__name__)
 
 WEEK_S = 7 * 86_400.0
 
@@ -101,6 +104,7 @@ class Side:
         for partition in self._held - assigned:
             self.table.release(partition)
         self._held = assigned
+        logger.info("%s: reading %d partitions of %d topics", self.name, len(facts), len({f.topic for f in facts}))
         return {TP(fact.topic, fact.partition): at for fact, at in zip(facts, positions, strict=True)}
 
     async def _refuse_growth(self, facts: Sequence[LogFacts]) -> None:

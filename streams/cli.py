@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 
 from streams.service import logs, settings
@@ -20,6 +21,9 @@ def worker(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     read = settings.read(StreamSettings, os.environ)
     logs.setup(read.shell.log, read.shell.log_level)
+    if read.shell.log_level != "debug":
+        for name in ("faust", "mode", "aiokafka"):  # a page of lines at every start and rebalance
+            logging.getLogger(name).setLevel(logging.WARNING)
     return asyncio.run(work(read, (arguments.only,) if arguments.only else SIDES))
 
 

@@ -50,6 +50,7 @@ class LogState(NamedTuple):
 class ChunkConsumer(driver.Consumer):
     """All topics are chunked. A chunk dropped anywhere after the drain shows at the table as `prev` above the fence."""
 
+    mundane_level = "debug"  # of mode's lines about starting and stopping
     RebalanceListener = RebalanceListener
     _thread: StampingThread
 

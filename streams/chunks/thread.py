@@ -44,6 +44,7 @@ class RebalanceListener(driver.ConsumerRebalanceListener):
 class StampingThread(driver.AIOKafkaConsumerThread):
     """`prev[tp]`: last offset drained since the last seek, absent before the first; `epoch[tp]`: number of seeks."""
 
+    mundane_level = "debug"
     prev: dict[TP, int]
     epoch: defaultdict[TP, int]
     out_of_range: dict[TP, int]

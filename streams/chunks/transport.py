@@ -23,6 +23,8 @@ class Transport(driver.Transport):
 class ChunkedApp(faust.App):
     """A Faust app all of whose topics are consumed in chunks; its broker address starts with `kairos://`."""
 
+    mundane_level = "debug"
+
     def __init__(self, group: str, *, chunking: Chunking, **options: Any) -> None:
         self.chunking = chunking
         super().__init__(group, **options)
