@@ -17,6 +17,15 @@ from tests.bench.growth import growth_figures
 from tests.bench.lab import Lab, open_lab
 from tests.bench.reference_work import reference_figures
 
+
+def ranker_part(lab: Lab) -> list[Figure]:
+    """The ranker alone; it needs no servers."""
+    from tests.bench.ranker import ranker_figures  # brings torch, which would only slow the other parts down
+
+    lab.say("the ranker alone")
+    return ranker_figures()
+
+
 OUT = Path("build/bench.json")
 PARTS: dict[str, Callable[[Lab], list[Figure]]] = {
     "reference": reference_figures,
@@ -25,6 +34,7 @@ PARTS: dict[str, Callable[[Lab], list[Figure]]] = {
     "live": live_figures,
     "growth": growth_figures,
     "candidates": candidate_figures,
+    "ranker": ranker_part,
 }
 
 

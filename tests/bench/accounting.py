@@ -1,10 +1,8 @@
-"""What a process has cost: CPU of all its threads and children, peak memory, and when it first spoke to a port."""
+"""What a process has cost: CPU of all its threads and children, and peak memory."""
 
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-SPOKEN = frozenset({"01", "02", "08"})  # TCP states: established, SYN sent, closed by the other side
 
 
 def cpu_s(pid: int) -> float:
@@ -23,11 +21,6 @@ def peak_mb(pid: int) -> float:
     return total_kb / 1024
 
 
-def has_spoken_to(pid: int, port: int) -> bool:
-    """Whether the process holds a connection to a local TCP port."""
-    return bool(_sockets(pid) & _connections_to(port))
-
-
 def _family(pid: int) -> Iterator[int]:
     yield pid
     try:
@@ -36,31 +29,3 @@ def _family(pid: int) -> Iterator[int]:
                 yield from _family(int(child))
     except FileNotFoundError:  # the thread ended while we looked
         return
-
-
-def _sockets(pid: int) -> frozenset[str]:
-    found = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            target = str(link.readlink())
-        except FileNotFoundError:  # closed while we looked
-            continue
-        if target.startswith("socket:["):
-            found.add(target[len("socket:[") : -1])
-    return frozenset(found)
-
-
-def _connections_to(port: int) -> frozenset[str]:
-    """Inodes of the sockets whose other end is the port."""
-    wanted = f":{port:04X}"
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text().splitlines()[1:]
-        except FileNotFoundError:  # no IPv6 here
-            continue
-        for line in lines:
-            _, _, remote, state, *rest = line.split()
-            if remote.endswith(wanted) and state in SPOKEN:
-                inodes.add(rest[5])
-    return frozenset(inodes)

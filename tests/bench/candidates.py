@@ -8,7 +8,7 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.features.declaration import CLICK, DEFAULT
-from tests.bench.contender import Contender, ContenderError, python
+from tests.bench.contender import Contender, ContenderError
 from tests.bench.figures import AT_MOST, Figure, figure
 from tests.bench.installation import Installation
 from tests.bench.lab import Lab, applied, fill
@@ -41,9 +41,7 @@ def candidate_figures(lab: Lab) -> list[Figure]:
     stream = installation.worker()
     try:
         stream.wait(applied(installation, lab.client))
-        command = [*python("deploy.cli"), "model"]
-        env = installation.env | PERMISSIVE
-        model = Contender("model", command, env, folder=lab.folder, port=lab.broker.port)
+        model = installation.process("model", PERMISSIVE)
         try:
             return asyncio.run(_measure(lab, installation, model))
         finally:

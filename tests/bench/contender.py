@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from tests.bench.accounting import cpu_s, has_spoken_to, peak_mb
+from tests.bench.accounting import cpu_s, peak_mb
+from tests.bench.gate import Gate
 from tests.bench.reference import APPLIED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,17 +34,19 @@ class Spent:
 
 
 class Contender:
-    """A running process under measurement; `mark` is the CPU and wall time of its first connection to `port`."""
+    """A running process under measurement, which bootstraps from `gate` and costs from its first word there."""
 
-    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], *, folder: Path, port: int) -> None:
-        self.name, self.log = name, folder / f"{name}-{time.monotonic_ns()}.log"
+    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], *, folder: Path, gate: Gate) -> None:
+        self.name, self.gate, self.log = name, gate, folder / f"{name}-{time.monotonic_ns()}.log"
+        self.start_cpu_s = self.started_s = 0.0
         clean = {k: v for k, v in os.environ.items() if not k.startswith("KAIROS_")}
         self._sink: IO[bytes] = self.log.open("wb")
         self.process = subprocess.Popen(
             command, env={**clean, **env}, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._sink
         )
+        gate.open(self._note_first_word)
         try:
-            self.start_cpu_s, self.started_s = self._first_word(port)
+            self._wait_for_first_word()
         except BaseException:
             self.stop()
             raise
@@ -92,20 +95,16 @@ class Contender:
         assert self.process.stdout is not None
         self.process.stdout.close()
         self._sink.close()
+        self.gate.close()
 
-    def _first_word(self, port: int, timeout_s: float = 60) -> tuple[float, float]:
+    def _wait_for_first_word(self, timeout_s: float = 60) -> None:
         deadline_s = time.monotonic() + timeout_s
-        while not self._has_spoken(port):
+        while not self.gate.opened.wait(0.05):
             self._complain_if(self.process.poll() is not None, f"ended with status {self.process.returncode}")
-            self._complain_if(time.monotonic() > deadline_s, f"did not connect to port {port} in {timeout_s:.0f} s")
-            time.sleep(0.002)
-        return cpu_s(self.process.pid), time.monotonic()
+            self._complain_if(time.monotonic() > deadline_s, f"did not connect to Kafka in {timeout_s:.0f} s")
 
-    def _has_spoken(self, port: int) -> bool:
-        try:
-            return has_spoken_to(self.process.pid, port)
-        except (FileNotFoundError, PermissionError):  # it just ended: poll() says so
-            return False
+    def _note_first_word(self) -> None:
+        self.start_cpu_s, self.started_s = cpu_s(self.process.pid), time.monotonic()
 
     def _line(self, timeout_s: float) -> str:
         """The line that begins with APPLIED, without that word."""

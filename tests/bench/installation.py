@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from schemas.keys import Keys
 from schemas.topics import Topics
 from tests.bench.contender import ROOT, Contender, ContenderError, python
+from tests.bench.gate import Gate
 from tests.bench.traffic import WIRE
 
 KAIROS = python("deploy.cli")
@@ -47,11 +48,6 @@ class Installation:
     def item_partitions(self) -> int:
         """Partitions of its item topics."""
         return max(self.partitions // 2, 1)
-
-    @property
-    def port(self) -> int:
-        """Port of the broker, by which the first word of a process is known."""
-        return int(self.kafka.rpartition(":")[2])
 
     @property
     def env(self) -> dict[str, str]:
@@ -87,7 +83,13 @@ class Installation:
 
     def worker(self, env: Mapping[str, str] | None = None) -> Contender:
         """Start the worker; it is under measurement from its first word to Kafka."""
-        return Contender("worker", [*KAIROS, "worker"], self.env | dict(env or {}), folder=self.folder, port=self.port)
+        return self.process("worker", env or {})
+
+    def process(self, name: str, env: Mapping[str, str]) -> Contender:
+        """Start `kairos NAME` in the same way."""
+        gate = Gate(int(self.kafka.rpartition(":")[2]))
+        settings = {**self.env, **env, "KAIROS_KAFKA": gate.address}
+        return Contender(name, [*KAIROS, name], settings, folder=self.folder, gate=gate)
 
     def topic_of_kinds(self) -> list[str]:
         """Topic of each kind code of `traffic.WIRE`: all clicks and browses in one for the reference work."""

@@ -6,14 +6,16 @@ from typing import cast
 from tests.bench.check import WrongRowsError
 from tests.bench.contender import Contender, python
 from tests.bench.expected import users_of, wrong_rows
+from tests.bench.gate import Gate
 from tests.bench.lab import MICRO, Lab
 from tests.bench.traffic import Traffic
 
 
 def raw_us_per_event(lab: Lab, topic: str, partitions: int, traffic: Traffic) -> float:
     """CPU of reading and decoding everything and doing nothing with it. Raises WrongRowsError when it missed events."""
-    command = python("tests.bench.raw_consumer", lab.broker.address, topic, str(partitions))
-    spent = Contender("raw", command, {}, folder=lab.folder, port=lab.broker.port).run_until_said()
+    gate = Gate(lab.broker.port)
+    command = python("tests.bench.raw_consumer", gate.address, topic, str(partitions))
+    spent = Contender("raw", command, {}, folder=lab.folder, gate=gate).run_until_said()
     if int(spent.said) != int(traffic.ts_ms.sum()):
         message = "the raw consumer did not decode the events that were sent"
         raise WrongRowsError(message)
@@ -22,15 +24,16 @@ def raw_us_per_event(lab: Lab, topic: str, partitions: int, traffic: Traffic) ->
 
 def stock_faust_us_per_event(lab: Lab, topic: str, traffic: Traffic, name: str) -> float:
     """CPU of a stock agent with GET and SET an event; its rows in Redis are checked. Raises WrongRowsError."""
+    gate = Gate(lab.broker.port)
     env = {
-        "BENCH_KAFKA": lab.broker.address,
+        "BENCH_KAFKA": gate.address,
         "BENCH_REDIS": lab.valkey.url,
         "BENCH_TOPIC": topic,
         "BENCH_EVENTS": str(traffic.size),
         "BENCH_KEYS": name,
     }
     command = python("tests.bench.stock_faust", "worker", "-l", "error")
-    spent = Contender("stock-faust", command, env, folder=lab.folder, port=lab.broker.port).run_until_said()
+    spent = Contender("stock-faust", command, env, folder=lab.folder, gate=gate).run_until_said()
     keys = list(lab.client.scan_iter(match=f"{name}:*", count=5_000))
     found = cast("list[bytes]", lab.client.mget(keys))
     rows = {key.decode().partition(":")[2]: row for key, row in zip(keys, found, strict=True)}

@@ -14,6 +14,7 @@ from rich.console import Console
 from tests.bench.check import WrongRowsError
 from tests.bench.contender import Contender, ContenderError, Spent
 from tests.bench.figures import AT_LEAST, Figure, figure, show, write
+from tests.bench.gate import Gate
 from tests.bench.installation import REFERENCE
 from tests.bench.lab import MICRO, Lab, fill, open_lab
 from tests.bench.others import check_packed
@@ -51,8 +52,9 @@ def peer_figures(lab: Lab, python: Path) -> list[Figure]:
 
 
 def _run(lab: Lab, python: Path, module: str, *arguments: str) -> Spent:
-    command = [str(python), "-W", "ignore", "-m", f"tests.bench.peers.{module}", lab.broker.address, *arguments]
-    return Contender(module, command, {}, folder=lab.folder, port=lab.broker.port).run_until_said(PEER_TIMEOUT_S)
+    gate = Gate(lab.broker.port)
+    command = [str(python), "-W", "ignore", "-m", f"tests.bench.peers.{module}", gate.address, *arguments]
+    return Contender(module, command, {}, folder=lab.folder, gate=gate).run_until_said(PEER_TIMEOUT_S)
 
 
 def _bytewax(lab: Lab, python: Path, topic: str, traffic: Traffic, turn: int) -> Spent:
