@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how its columns are read: online-retail, deskdrop or a file",
     )
     parser.add_argument("--seconds", type=float, default=40, help="of live traffic (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=200, help="live events a second (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=120, help="live events a second (default: %(default)s)")
     parser.add_argument("--users", type=int, help="people of the shop (default: 4000), or of the log (default: all)")
     parser.add_argument("--history", type=int, default=120_000, help="events of the shop's past (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of the shop and its chances (default: %(default)s)")

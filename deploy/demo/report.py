@@ -123,17 +123,14 @@ class Report:
             (f"{self.candidates:,}", f"push candidates, {self.opened:,} opened, {self.repeated:,} repeated"),
         ]
         if self.p50_ms is not None and self.p99_ms is not None:
-            beyond = (
-                "" if self.beyond_p99_ms is None else f"; beyond the wait by design p99 {self.beyond_p99_ms:,.0f} ms"
-            )
-            lines.append(
-                (f"{self.p99_ms:,.0f} ms", f"from event to candidate, p99 (p50 {self.p50_ms:,.0f} ms{beyond})")
-            )
+            lines.append((f"{self.p99_ms:,.0f} ms", f"from event to candidate, p99; p50 {self.p50_ms:,.0f} ms"))
+        if self.beyond_p99_ms is not None:
+            lines.append((f"{self.beyond_p99_ms:,.0f} ms", "of it beyond the wait by design, p99"))
         if self.places_ms:
-            parts = ", ".join(f"{place} {p50:,.0f} (p99 {p99:,.0f})" for place, (p50, p99) in self.places_ms.items())
-            lines.append(("", f"of it in the model worker, ms: {parts}"))
+            parts = ", ".join(f"{place} {p50:,.0f} / {p99:,.0f}" for place, (p50, p99) in self.places_ms.items())
+            lines.append(("", f"model worker, p50 / p99 ms: {parts}"))
         if self.silence:
-            top = ", ".join(f"{words(rule)} {count:,}" for rule, count in list(self.silence.items())[:3])
+            top = ", ".join(f"{words(rule)} {count:,}" for rule, count in list(self.silence.items())[:2])
             lines.append((f"{sum(self.silence.values()):,}", f"left in peace: {top}"))
         return lines
 

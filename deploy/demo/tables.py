@@ -89,6 +89,15 @@ class Tables:
         await self._consumer._client._wait_on_metadata(topic)
         return sorted(self._consumer.partitions_for_topic(topic) or ())
 
+    async def forget_queue(self) -> int:
+        """Ask for nobody's rescore any more; how many were waiting."""
+        waiting = 0
+        for partition in await self._partitions(self._topics.clicks):
+            queue = Keys.queue(self._keys.user_tag(partition))
+            waiting += await self._redis.zcard(queue)
+            await self._redis.delete(queue)
+        return waiting
+
     async def records(self, topic: str) -> int:
         """Records in a topic so far."""
         partitions = [TopicPartition(topic, p) for p in await self._partitions(topic)]

@@ -111,4 +111,4 @@ def summary(figures: dict[str, Any]) -> str:
     scores = {name: parts["valid"]["ndcg@10"] for name, parts in figures["rankers"].items()}
     gain = scores[served] / max(scores[blend], 1e-9) - 1
     above = "" if served == blend else f", {gain:+.0%} over the blend of lists"
-    return f"Ranker trained on {figures['lists']:,} lists: {served}, NDCG@10 {scores[served]:.3f}{above}"
+    return f"Ranker trained: {served}, NDCG@10 {scores[served]:.3f}{above}"

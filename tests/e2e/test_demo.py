@@ -86,7 +86,7 @@ def test_the_shop_goes_from_nothing_to_checked_candidates(tmp_path: Path) -> Non
     said = finished(started(tmp_path, *QUICK, *SMALL_SHOP))
     report = assert_report_holds(tmp_path, said)
     assert report["events"] > 8_000
-    assert report["ranker"].startswith("Ranker trained on")
+    assert report["ranker"].startswith("Ranker trained: ")
     assert "✘" not in said
     assert left_over(tmp_path) == []
 
