@@ -42,11 +42,12 @@ def decoded(events: Sequence[Wire]) -> tuple[list[str], list[str], Columns]:
 
 
 def folded_users(runs: Sequence[Sequence[Wire]]) -> dict[str, np.void]:
-    slab = RowSlab(Layout(DEFAULT), capacity=1)
+    layout = Layout(DEFAULT)
+    slab = RowSlab(layout, capacity=1)
     for events in runs:
         users, _, columns = decoded(events)
         slots = slab.slots_or_add(users)
-        fold_users(slab.layout, slab.rows, slots, columns)
+        fold_users(layout, slab.rows, slots, columns)
     return {user: slab.rows[slot] for user, slot in slab.slot_of.items()}
 
 
