@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from deploy.stack import Broker, ValkeyCluster
-from tests.installation import Installation, events, until
+from tests.installation import Installation, events
+from tests.worker_process import until
 
 pytestmark = pytest.mark.slow
 

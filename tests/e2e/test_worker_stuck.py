@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.installation import Installation, WorkerProcess, events, until
+from tests.installation import Installation, events
+from tests.worker_process import WorkerProcess, until
 
 pytestmark = pytest.mark.slow
 
