@@ -27,7 +27,8 @@ from streams.setup import SetUp
 from streams.topic_plan import Layout as TopicLayout
 from tests import oracle
 from tests.contract.backends import client_of
-from tests.worker_process import ROOT, WorkerProcess
+from tests.worker_process import ROOT as ROOT
+from tests.worker_process import WorkerProcess
 
 KINDS = {
     "clicks": ["click"],
