@@ -25,11 +25,11 @@ from streams.service import settings
 from streams.settings import Tools
 from streams.setup import SetUp
 from streams.topic_plan import Layout as TopicLayout
-from tests import oracle
+from tests import oracle, worker_process
 from tests.contract.backends import client_of
-from tests.worker_process import ROOT as ROOT
 from tests.worker_process import WorkerProcess
 
+ROOT = worker_process.ROOT
 KINDS = {
     "clicks": ["click"],
     "browses": ["browse"],
