@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -30,6 +31,7 @@ def demo(argv: Sequence[str]) -> int:
     console = Console(highlight=False)
     screen = Screen(console)
     screen.title("Kairos", "live behaviour in, the right push at the right moment out")
+    _require(["torch", "transformers", "safetensors"] if options.train else [])
     try:
         report = _run(options, screen)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -41,6 +43,13 @@ def demo(argv: Sequence[str]) -> int:
     else:
         console.print("\n".join([*report.text(), f"{'figures':>12}  {options.report}"]), soft_wrap=True)
     return 0 if report.holds else 1
+
+
+def _require(modules: Sequence[str]) -> None:
+    """Miss a library now rather than in the middle; the command line says what to install."""
+    for name in modules:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(name=name)
 
 
 def _run(options: argparse.Namespace, screen: Screen) -> Report:

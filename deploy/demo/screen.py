@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.cells import set_cell_size
 from rich.console import Console, ConsoleRenderable, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -95,7 +96,8 @@ class Screen:
 
     def note(self, text: str) -> None:
         """A line of plain information below a step."""
-        self.console.print(Text("      " + text, "bright_black"), soft_wrap=True)
+        indented = Padding(Text(text, "bright_black"), (0, 2, 0, 6))
+        self.console.print(indented if self.rich else f"      {text}", soft_wrap=not self.rich)
 
     @contextmanager
     def step(self, doing: str) -> Iterator[Step]:
