@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from model_server.ranker.attention import ISOLATING, isolating_mask
 from model_server.ranker.lists import Lists
-from model_server.ranker.mask import isolating_mask
 
 AGES = 32
 HOURS = 25
@@ -84,9 +84,11 @@ class Encoder(nn.Module):
         prefix = self._prefix(lists, scene)
         candidates = self._candidates(lists, encoded)
         tokens = torch.cat((prefix, candidates), 1)
+        prefix_mask, candidate_mask = self._masks(lists, prefix.shape[1], tokens.dtype)
         hidden = self.bert(
             inputs_embeds=tokens,
-            attention_mask=self._mask(lists, prefix.shape[1], tokens.dtype),
+            prefix_mask=prefix_mask,
+            candidate_mask=candidate_mask,
             position_ids=self._positions(prefix.shape[1], lists.item.shape[1], tokens.device),
             token_type_ids=self._types(lists, prefix.shape[1], tokens.device),
         ).last_hidden_state[:, prefix.shape[1] :]
@@ -119,14 +121,13 @@ class Encoder(nn.Module):
             self.counters(encoded) + self.word(self._hide(lists.word)) + self.category(lists.category)
         )
 
-    def _mask(self, lists: Lists, width: int, dtype: torch.dtype) -> Tensor:
-        known = torch.ones(len(lists.item), width - lists.history, dtype=torch.bool, device=lists.item.device)
-        mask = isolating_mask(torch.cat((known, lists.recalled), 1), lists.item.shape[1], dtype)
+    def _masks(self, lists: Lists, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        before = width - lists.history
+        known = torch.ones((len(lists.item), before), dtype=torch.bool, device=lists.item.device)
         item = lists.item.unsqueeze(2) == lists.past_item.unsqueeze(1)
         category = (lists.category.unsqueeze(2) == lists.past_category.unsqueeze(1)) & (lists.category > 0).unsqueeze(2)
-        bias = item * self.same_item + category * self.same_category
-        bias = bias.to(dtype).masked_fill(~lists.recalled.unsqueeze(1), 0.0)
-        return _add_block(mask, bias, width, width - lists.history)
+        bias = (item * self.same_item + category * self.same_category).to(dtype)
+        return isolating_mask(torch.cat((known, lists.recalled), 1), nn.functional.pad(bias, (before, 0)))
 
     def _positions(self, width: int, candidates: int, device: torch.device) -> Tensor:
         last = self.shape.prefix + self.shape.history
@@ -138,14 +139,6 @@ class Encoder(nn.Module):
         lengths = torch.tensor((width - windows - history, windows, history, lists.item.shape[1]), device=device)
         kinds = torch.repeat_interleave(torch.tensor((SCENE, WINDOW, PAST, CANDIDATE), device=device), lengths)
         return kinds.expand(len(lists.item), -1)
-
-
-def _add_block(mask: Tensor, bias: Tensor, row: int, column: int) -> Tensor:
-    """`mask` with `bias` [B, C, H] added at (row, column); out of place where a gradient must reach the bias."""
-    if not bias.requires_grad:
-        mask[:, 0, row:, column:row] += bias
-        return mask
-    return mask + nn.functional.pad(bias, (column, mask.shape[-1] - row, row, 0)).unsqueeze(1)
 
 
 def _config(shape: EncoderShape) -> BertConfig:
@@ -160,5 +153,5 @@ def _config(shape: EncoderShape) -> BertConfig:
         hidden_dropout_prob=shape.dropout,
         attention_probs_dropout_prob=0.0,
     )
-    config._attn_implementation = "sdpa"
+    config._attn_implementation = ISOLATING
     return config

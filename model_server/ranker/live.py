@@ -39,14 +39,14 @@ class NetRanker:
         self.preparation = preparation
         self._finder = Finder(preparation)
         self._names = preparation.retriever.names
-        self._candidates = preparation.retriever.quotas.candidates
+        self.candidates = preparation.retriever.quotas.candidates
         self._calibration = calibration
         self._prefix = net.shape.encoder.prefix if net.shape.encoder is not None else 0
         self._lengths = buckets(preparation.history) if net.shape.encoder is not None else (preparation.history,)
 
     def warm_up(self, users: int = 32) -> None:
         """Run once on made-up lists, and choose the faster precision for lists of this size."""
-        lists = blank_lists(self.net, users, self._candidates, self._lengths[-1]).to(self.device)
+        lists = blank_lists(self.net, users, self.candidates, self._lengths[-1]).to(self.device)
 
         def work(precision: Precision) -> object:
             with torch.inference_mode(), precision():
@@ -56,7 +56,7 @@ class NetRanker:
 
     def tokens(self, history: I64) -> I64:
         """Tokens of users with so many history entries: scene and windows, history, candidates."""
-        return self._prefix + np.minimum(history, self._lengths[-1]) + self._candidates
+        return self._prefix + np.minimum(history, self._lengths[-1]) + self.candidates
 
     def score(self, requests: Requests, items: ItemState, now_ms: int) -> Scored:
         """The best items of each user."""

@@ -23,7 +23,8 @@ class Neighbours:
 
     codes u64[M]; together, together_weight [M, T] co-visited items, nearest first (-1 none); next, next_weight [M, T]
     items that follow; sessions of items: visit_start i64[M + 1], visit i32 (sessions of each item);
-    basket_start i64[S + 1], basket i32 (items of each session); repeat f32[M] share of an item's events that are a repeat by the same user.
+    basket_start i64[S + 1], basket i32 (items of each session); repeat f32[M] share of an item's events that are a
+    repeat by the same user.
     """
 
     codes: U64

@@ -101,7 +101,7 @@ class Replay:
         taken: list[Taken] = []
         for request in requests.tolist():
             now_ms = int(moments.ts_ms[request])
-            self._fold_before(now_ms, len(taken))
+            self.fold_before(now_ms, len(taken))
             taken.append(self._put_aside(moments, request, now_ms))
         return self._prepare(taken)
 
@@ -124,8 +124,8 @@ class Replay:
 
         return self.preparation.batch(view, scene, self.items, found, look)
 
-    def _fold_before(self, now_ms: int, taken: int) -> None:
-        """Fold every event strictly before `now_ms`."""
+    def fold_before(self, now_ms: int, taken: int = 0) -> None:
+        """Fold every event strictly before `now_ms`; `taken` requests of the running batch must not see them."""
         columns = self.recorded.columns
         end = int(np.searchsorted(columns.ts_ms, now_ms))
         start, self._next = self._next, max(end, self._next)

@@ -34,7 +34,7 @@ def log() -> Recorded:
 def replay(log: Recorded) -> Replay:
     preparation = Preparation(DEFAULT, np.empty(0, np.uint64), Neighbours.none())
     made = Replay(log, DEFAULT, preparation, neighbours_every_ms=2**60, refresh_ms=0)
-    made._fold_before(2**62, 0)
+    made.fold_before(2**62)
     return made
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from model_server.evaluation.metrics import order
+from model_server.ranker.attention import isolating_attention, isolating_mask
 from model_server.ranker.counter_net import CounterNet
 from model_server.ranker.device import Precision, device_of, fastest
 from model_server.ranker.encoder import EncoderShape
 from model_server.ranker.lists import Lists
 from model_server.ranker.live import buckets, by_length
-from model_server.ranker.mask import isolating_mask
 from model_server.ranker.net import Net, NetShape
 from model_server.ranker.piecewise import PiecewiseLinear, edges_of
 
@@ -155,14 +155,30 @@ def test_gradients_reach_the_biases_of_the_mask() -> None:
         assert bias.grad.abs() > 0
 
 
-def test_the_mask_lets_candidates_see_the_prefix_and_themselves() -> None:
-    mask = isolating_mask(torch.tensor([[True, False]]), 2, torch.float32)[0, 0] == 0
-    assert mask.tolist() == [
-        [True, False, False, False],
-        [True, False, False, False],
-        [True, False, True, False],
-        [True, False, False, True],
-    ]
+def test_isolating_attention_equals_full_attention_under_a_mask() -> None:
+    """The plain way: every score between two tokens, most of them masked out."""
+    draw = torch.Generator().manual_seed(0)
+    users, heads, width, candidates, depth = 3, 2, 5, 4, 8
+    query, key, value = (torch.randn((users, heads, width + candidates, depth), generator=draw) for _ in range(3))
+    prefix = torch.arange(width) < torch.tensor([[5], [1], [3]])
+    bias = torch.randn((users, candidates, width), generator=draw)
+    prefix_mask, candidate_mask = isolating_mask(prefix, bias)
+    found, _ = isolating_attention(
+        torch.nn.Identity(),
+        query,
+        key,
+        value,
+        None,
+        scaling=0.3,
+        prefix_mask=prefix_mask,
+        candidate_mask=candidate_mask,
+    )
+    full = torch.full((users, 1, width + candidates, width + candidates), float("-inf"))
+    full[..., :width].masked_fill_(prefix[:, None, None], 0.0)
+    full[:, :, width:, :width] += bias[:, None]
+    full[..., range(width, width + candidates), range(width, width + candidates)] = 0.0
+    plain = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=full, scale=0.3)
+    assert torch.allclose(found, plain.transpose(1, 2), atol=1e-6)
 
 
 def test_a_fresh_counter_net_is_its_linear_score() -> None:

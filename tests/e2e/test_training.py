@@ -1,0 +1,160 @@
+"""`kairos train` from a file: guarded stages, a bundle the worker can serve, the same numbers for the same seed."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from model_server.bundle import BundleWatcher, load
+from model_server.training import report
+from model_server.training.cli import main
+from model_server.training.config import TrainConfig
+from model_server.training.progress import Silent
+from model_server.training.recorded import Recorded, until
+from model_server.training.requests import Split
+from model_server.training.train import BLEND, Trained, TrainingError, train
+from streams.features.declaration import DEFAULT
+from tests.shoplog import START_MS, raw_events, recorded
+
+TINY = dataclasses.replace(
+    TrainConfig(split=Split(test=0.1)).quick, lists=400, valid=120, test=120, width=40, hidden=16, threads=1
+)
+REAL = Path(os.environ.get("KAIROS_DATA", "../shared/data"))
+
+
+@pytest.fixture(scope="module")
+def log() -> Recorded:
+    return recorded(11, users=25, items=80, events=2_500)
+
+
+@pytest.fixture(scope="module")
+def trained(log: Recorded) -> Trained:
+    return train(log, DEFAULT, TINY, Silent())
+
+
+def test_every_stage_is_judged_and_none_makes_it_worse(trained: Trained) -> None:
+    assert [verdict.stage for verdict in trained.verdicts] == ["linear", "counter net", "encoder"]
+    values = [value for verdict in trained.verdicts for value in (verdict.before, verdict.after)]
+    assert all(before <= after for before, after in zip(values[::2], values[1::2], strict=True))
+    np.testing.assert_allclose(values[1:-1:2], values[2::2], atol=1e-6)
+
+
+def test_an_encoder_that_is_not_kept_is_taken_off(trained: Trained) -> None:
+    assert (trained.net.encoder is None) == (trained.verdicts[-1].kept == 0)
+
+
+def test_the_net_beats_the_blend_where_there_is_something_to_learn(log: Recorded, trained: Trained) -> None:
+    told = report.report(trained, log, {}, 0)
+    assert told["served"] != BLEND
+    assert told["gain over"][BLEND]["ndcg@10"] > 0
+
+
+def test_the_same_seed_gives_the_same_bundle(log: Recorded, trained: Trained) -> None:
+    again = train(log, DEFAULT, TINY, Silent())
+    one, two = (report.bundle_of(t, DEFAULT, {}, 0) for t in (trained, again))
+    assert one.version == two.version
+    other = train(log, DEFAULT, dataclasses.replace(TINY, seed=1), Silent())
+    assert report.bundle_of(other, DEFAULT, {}, 0).version != one.version
+
+
+def test_nothing_after_valid_is_learned_from(log: Recorded, trained: Trained) -> None:
+    """The future may change as it likes: weights of the linear stage stay, only the report on test moves."""
+    end_ms = int(trained.chosen.moments.ts_ms[trained.chosen.test[0]])
+    past = until(log, end_ms)
+    config = dataclasses.replace(
+        TINY, split=Split(valid=len(trained.chosen.valid) / len(trained.chosen.moments), test=0)
+    )
+    assert len(past) < len(log)
+    again = train(past, DEFAULT, dataclasses.replace(config, lists=10_000, valid=len(trained.chosen.valid)), Silent())
+    assert again.test is None
+    assert again.chosen.learned_until_ms <= end_ms
+
+
+def test_too_little_to_learn_from_is_said(log: Recorded) -> None:
+    with pytest.raises(TrainingError, match="too few to learn from"):
+        train(until(log, START_MS + 600_000), DEFAULT, TINY, Silent())
+    with pytest.raises(TrainingError, match="too few to learn from"):
+        train(until(log, 0), DEFAULT, TINY, Silent())
+
+
+def write_log(folder: Path) -> tuple[Path, Path]:
+    """The small log as JSON lines, and its mapping."""
+    events = folder / "shop.jsonl"
+    rows = [orjson.loads(event.value or b"{}") for event in raw_events(11, users=25, items=80, events=2_500)]
+    events.write_bytes(b"\n".join(orjson.dumps({**row, "scene": None}) for row in rows))
+    mapping = folder / "shop.toml"
+    kinds = "".join(
+        f'[[kind]]\nkind = "{kind}"\ncolumn = "kind"\nmatches = "^{kind}$"\n'
+        for kind in ("click", "browse", "add-to-cart", "purchase")
+    )
+    mapping.write_text(
+        'name = "shop"\n[time]\ncolumn = "ts_ms"\nunit = "ms"\n[event]\nuser_id = "user_id"\nitem_id = "item_id"\n'
+        + kinds
+    )
+    return events, mapping
+
+
+def test_the_command_writes_report_and_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events, mapping = write_log(tmp_path)
+    told = tmp_path / "build" / "train-shop.json"
+    command = ["--events", f"{events}", "--map", f"{mapping}", "--out", f"{tmp_path / 'models'}", "--report", f"{told}"]
+    assert main([*command, "--quick", "--no-encoder"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("NDCG@10", "Guard of the counter net", "recall of the candidates", "Promoted", "Wrote"):
+        assert words in " ".join(shown.split())
+    written = orjson.loads(told.read_bytes())
+    assert load(tmp_path / "models", written["version"], DEFAULT).report["served"] == written["served"]
+    watcher = BundleWatcher(tmp_path / "models", DEFAULT, "cpu")
+    assert watcher.poll() == written["version"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--events", "nowhere.csv", "--map", "deskdrop"], "There is no file"),
+        (["--events", "nowhere.csv", "--map", "nowhere.toml"], "neither a built-in mapping"),
+    ],
+)
+def test_what_cannot_be_read_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert main([*arguments, "--out", f"{tmp_path}"]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_without_a_place_for_the_bundle_the_command_asks_for_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KAIROS_MODEL_DIR", raising=False)
+    assert main([]) == 2
+    assert "--out DIR or KAIROS_MODEL_DIR" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("name", "file", "baseline"),
+    [
+        ("deskdrop", "deskdrop_users_interactions.csv.zip", "popularity 1 h"),
+        ("online-retail", "online_retail_2009_2010.parquet", "user frequency"),
+    ],
+)
+def test_on_real_logs_a_quick_training_is_above_the_best_baseline(name: str, file: str, baseline: str) -> None:
+    if not (REAL / file).exists():
+        pytest.skip(f"{REAL / file} is not here: set KAIROS_DATA to the folder of the real logs")
+    from model_server.training import logs, mapping
+    from model_server.training.recorded import RawEvent, record
+
+    log = logs.read_log(REAL / file, mapping.load(name))
+    whole = record([RawEvent(e.stream, e.key, e.value) for e in log.events], log.items, DEFAULT, log.zone)
+    quick = dataclasses.replace(TrainConfig().quick, lists=1_500, valid=300, test=500, encoder=None)
+    trained = train(whole, DEFAULT, quick, Silent())
+    others = report.baselines(whole, DEFAULT, trained.chosen, Silent())
+    told = report.report(trained, whole, others, 0)
+    ranked = {ranker: parts["test"]["ndcg@10"] for ranker, parts in told["rankers"].items()}
+    best = max(ranked[other] for other in others)
+    assert ranked[baseline] > best * 0.9
+    assert ranked[told["served"]] > best
