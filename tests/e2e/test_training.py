@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
+from model_server.blend import default_blend
 from model_server.bundle import BundleWatcher, load
 from model_server.training import report
 from model_server.training.cli import main
@@ -46,31 +47,42 @@ def test_an_encoder_that_is_not_kept_is_taken_off(trained: Trained) -> None:
     assert (trained.net.encoder is None) == (trained.verdicts[-1].kept == 0)
 
 
-def test_the_net_beats_the_blend_where_there_is_something_to_learn(log: Recorded, trained: Trained) -> None:
+def test_what_is_served_is_what_was_better_on_valid(log: Recorded, trained: Trained) -> None:
     told = report.report(trained, log, {}, 0)
-    assert told["served"] != BLEND
-    assert told["gain over"][BLEND]["ndcg@10"] > 0
+    net, blend = (told["rankers"][name]["valid"]["ndcg@10"] for name in (told["final"], BLEND))
+    assert told["served"] == (told["final"] if net > blend else BLEND)
+    bundle = report.bundle_of(trained, DEFAULT, told, 0)
+    assert (bundle.weights is None) == (told["served"] == BLEND)
 
 
-def test_the_same_seed_gives_the_same_bundle(log: Recorded, trained: Trained) -> None:
-    again = train(log, DEFAULT, TINY, Silent())
-    one, two = (report.bundle_of(t, DEFAULT, {}, 0) for t in (trained, again))
-    assert one.version == two.version
-    other = train(log, DEFAULT, dataclasses.replace(TINY, seed=1), Silent())
-    assert report.bundle_of(other, DEFAULT, {}, 0).version != one.version
+def test_a_training_ranks_better_than_what_serves_before_it(trained: Trained) -> None:
+    untrained = default_blend(trained.preparation.retriever.names).score(trained.valid.examples.batch.near)
+    assert trained.valid.value(trained.net) > 1.05 * trained.valid.value_of(untrained)
 
 
-def test_nothing_after_valid_is_learned_from(log: Recorded, trained: Trained) -> None:
-    """The future may change as it likes: weights of the linear stage stay, only the report on test moves."""
-    end_ms = int(trained.chosen.moments.ts_ms[trained.chosen.test[0]])
-    past = until(log, end_ms)
-    config = dataclasses.replace(
-        TINY, split=Split(valid=len(trained.chosen.valid) / len(trained.chosen.moments), test=0)
-    )
+def weights(trained: Trained) -> bytes:
+    return b"".join(part.numpy().tobytes() for part in trained.net.state_dict().values())
+
+
+def test_the_same_seed_gives_the_same_weights(log: Recorded) -> None:
+    config = dataclasses.replace(TINY, lists=150, encoder=None, net=dataclasses.replace(TINY.net, passes=2))
+    one, two, other = (train(log, DEFAULT, dataclasses.replace(config, seed=s), Silent()) for s in (0, 0, 1))
+    assert weights(one) == weights(two)
+    assert weights(one) != weights(other)
+    assert report.bundle_of(one, DEFAULT, {}, 0).version == report.bundle_of(two, DEFAULT, {}, 0).version
+
+
+def test_what_happens_after_valid_teaches_nothing(log: Recorded) -> None:
+    config = dataclasses.replace(TINY, lists=150, renewals=1, encoder=None)
+    whole = train(log, DEFAULT, config, Silent())
+    count = len(whole.chosen.valid)
+    past = until(log, int(whole.chosen.moments.ts_ms[whole.chosen.test[0]]))
+    share = (count + 0.5) / (len(whole.chosen.moments) - len(whole.chosen.test))
+    alone = train(past, DEFAULT, dataclasses.replace(config, split=Split(valid=share, test=0)), Silent())
     assert len(past) < len(log)
-    again = train(past, DEFAULT, dataclasses.replace(config, lists=10_000, valid=len(trained.chosen.valid)), Silent())
-    assert again.test is None
-    assert again.chosen.learned_until_ms <= end_ms
+    assert alone.test is None
+    assert len(alone.chosen.valid) == count
+    assert weights(alone) == weights(whole)
 
 
 def test_too_little_to_learn_from_is_said(log: Recorded) -> None:
