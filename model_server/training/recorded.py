@@ -61,23 +61,7 @@ def record(
     tick: Callable[[int], object] = lambda _: None,
 ) -> Recorded:
     """Decode and encode `events` (any order) as the stream worker would; `catalogue`: item id -> wire item."""
-    encoder = Encoder(declaration, Calendar(zone))
-    kinds = frozenset(kind.wire for kind in declaration.kinds)
-    parts: list[Columns] = []
-    users: list[str] = []
-    items: list[str] = []
-    rejected = 0
-    source = iter(events)
-    while records := list(islice(source, RUN)):
-        run = decode_run(records, kinds=kinds, now_ms=2**62, max_skew_ms=0, horizon_ms=2**62)
-        rejected += len(run.rejects)
-        parts.append(encoder.encode(run))
-        users.extend(event.user_id for event in run.events)
-        items.extend(event.item_id for event in run.events)
-        tick(len(records))
-    columns = (
-        Columns(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else encoder.encode(_NO_RUN)
-    )
+    columns, users, items, rejected = _encoded(events, declaration, zone, tick)
     order = np.argsort(columns.ts_ms, kind="stable")
     user_ids, user = _numbered(users)
     item_ids, item = _numbered(items)
@@ -95,6 +79,30 @@ def record(
         titles=[str(catalogue.get(name, {}).get("title") or "") for name in item_ids],
         rejected=rejected,
     )
+
+
+def _encoded(
+    events: Iterable[RawEvent], declaration: Declaration, zone: str, tick: Callable[[int], object]
+) -> tuple[Columns, list[str], list[str], int]:
+    """(columns, user ids, item ids, records refused), in the order of `events`."""
+    encoder = Encoder(declaration, Calendar(zone))
+    kinds = frozenset(kind.wire for kind in declaration.kinds)
+    parts: list[Columns] = []
+    users: list[str] = []
+    items: list[str] = []
+    rejected = 0
+    source = iter(events)
+    while records := list(islice(source, RUN)):
+        run = decode_run(records, kinds=kinds, now_ms=2**62, max_skew_ms=0, horizon_ms=2**62)
+        rejected += len(run.rejects)
+        parts.append(encoder.encode(run))
+        users.extend(event.user_id for event in run.events)
+        items.extend(event.item_id for event in run.events)
+        tick(len(records))
+    columns = (
+        Columns(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else encoder.encode(_NO_RUN)
+    )
+    return columns, users, items, rejected
 
 
 def until(recorded: Recorded, end_ms: int) -> Recorded:

@@ -74,7 +74,8 @@ def of_candidates(lists: Lists, change: Callable[[torch.Tensor], torch.Tensor]) 
 
 def scores(net: Net, lists: Lists) -> torch.Tensor:
     with torch.inference_mode():
-        return net(lists)
+        found: torch.Tensor = net(lists)
+        return found
 
 
 @pytest.mark.parametrize(("prefix", "gate"), [(True, True), (True, False), (False, True)])
