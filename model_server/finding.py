@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from model_server.retrieval.shared import Shared
     from model_server.scoring import ItemState, Requests
 
-REFRESH_MS = 15_000
+REFRESH_MS = 5_000
 
 
 class Finder:
-    """Finds candidates of live requests; keeps the shared lists at most fifteen seconds."""
+    """Finds candidates of live requests; keeps the shared lists at most five seconds."""
 
     def __init__(self, preparation: Preparation, refresh_ms: int = REFRESH_MS) -> None:
         self.preparation = preparation

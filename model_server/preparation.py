@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,9 +33,10 @@ CATEGORY_BUCKETS = 255
 AGES = 32
 
 
-def category_buckets(names: Sequence[str]) -> I32:
-    """A number 1..255 for each category's name, the same in every process."""
-    return np.array([1 + item_code(name) % CATEGORY_BUCKETS for name in names], np.int32)
+@lru_cache(maxsize=100_000)
+def category_bucket(name: str) -> int:
+    """A number 1..255 for a category's name, the same in every process."""
+    return 1 + item_code(name) % CATEGORY_BUCKETS
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Known:
     """What the model knows of the M items at hand: word i32[M] (trained id), category bucket i32[M]; 0 for none."""
 
     revision: tuple[int, int]
+    looked_up: int
     word: I32
     category: I32
     neighbours: Mapped
@@ -73,13 +76,22 @@ class Preparation:
         self._known = None
 
     def known(self, items: ItemState) -> Known:
-        """Trained ids and neighbours of the items at hand, kept until the catalogue changes."""
-        revision = (items.catalogue_revision, len(items.codes))
-        if self._known is None or self._known.revision != revision:
-            mapped = Mapped.of(self.neighbours, items.find(self.neighbours.codes), len(items.codes))
-            buckets = np.append(category_buckets(items.categories), np.int32(0))
-            self._known = Known(revision, self._word(items.codes), buckets[items.category], mapped)
-        return self._known
+        """Trained ids and neighbours of the items at hand; looked up anew when their number grew by a hundredth.
+
+        Until then a new item counts as untrained, which it nearly always is.
+        """
+        count, held = len(items.codes), self._known
+        if held is None or _grew(held.looked_up, count):
+            mapped = Mapped.of(self.neighbours, items.find(self.neighbours.codes), count)
+            held = self._known = Known((-1, -1), count, self._word(items.codes), np.empty(0, np.int32), mapped)
+        revision = (items.catalogue_revision, count)
+        if held.revision != revision:
+            buckets = np.array([*map(category_bucket, items.categories), 0], np.int32)
+            word = np.pad(held.word, (0, count - len(held.word)))
+            held = self._known = Known(
+                revision, held.looked_up, word, buckets[items.category], held.neighbours.grown(count)
+            )
+        return held
 
     def _word(self, codes: U64) -> I32:
         if len(self.words) == 0:
@@ -158,26 +170,25 @@ class Freshness:
         self._refresh_ms = refresh_ms
         self._profiles_ms = profiles_ms
         self._shared: Shared | None = None
-        self._catalogue = -1
         self._profiles: Profiles = {}
         self._profiles_at_ms: int | None = None
 
     def at(self, items: ItemState, now_ms: int) -> Shared:
         """Lists of `items` at `now_ms`."""
         shared = self._shared
-        if (
-            shared is None
-            or self._catalogue != items.catalogue_revision
-            or _old(shared.now_ms, now_ms, self._refresh_ms)
-        ):
+        if shared is None or _old(shared.now_ms, now_ms, self._refresh_ms) or _grew(shared.size, len(items.codes)):
             shared = self._shared = Shared(self._declaration, items, now_ms, self._profiles_of(items, now_ms))
-            self._catalogue = items.catalogue_revision
         return shared
 
     def _profiles_of(self, items: ItemState, now_ms: int) -> Profiles:
         if self._profiles_at_ms is None or _old(self._profiles_at_ms, now_ms, self._profiles_ms):
             self._profiles, self._profiles_at_ms = items.view(now_ms).profiles, now_ms
         return self._profiles
+
+
+def _grew(before: int, now: int) -> bool:
+    """Whether the number of items grew by more than a hundredth: worth looking all of them up again."""
+    return not before <= now <= before + before // 100
 
 
 def _old(then_ms: int, now_ms: int, limit_ms: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,11 @@ class Mapped:
         visits = _matrix(neighbours.visit, neighbours.visit_start, (trained, sessions))
         baskets = _matrix(neighbours.basket, neighbours.basket_start, (sessions, trained))
         return cls(neighbours, trained_of, item_of, items, visits, baskets)
+
+    def grown(self, items: int) -> Mapped:
+        """The same where untrained items were appended, `items` of all now."""
+        more = items - len(self.trained_of)
+        return replace(self, trained_of=np.pad(self.trained_of, (0, more), constant_values=-1), items=items)
 
     @property
     def repeat(self) -> F32:

@@ -170,8 +170,8 @@ def _interleaved_categories(shared: Sequence[Shared], favourites: I32, width: in
     block = np.full((len(favourites), favourites.shape[1], each), -1, np.int32)
     for user, moment in enumerate(shared):
         table = moment.by_category(each)
-        if len(table):
-            block[user] = np.where(favourites[user][:, None] >= 0, table[favourites[user]], -1)
+        known = (favourites[user] >= 0) & (favourites[user] < len(table))
+        block[user, known] = table[favourites[user, known]]
     return block.transpose(0, 2, 1).reshape(len(favourites), -1)
 
 

@@ -151,7 +151,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=settings.help_text(TrainSettings),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--events", type=Path, help="a log: .csv, .jsonl, .parquet or a .zip of one (else the topics)")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--topics", action="store_true", help="learn from what the topics hold (the default)")
+    source.add_argument("--events", type=Path, help="a log: .csv, .jsonl, .parquet or a .zip of one")
     parser.add_argument("--map", default="mapping.toml", help="built-in mapping or a mapping file of the log")
     parser.add_argument("--out", type=Path, help="folder of the bundles (else KAIROS_MODEL_DIR)")
     parser.add_argument("--until", type=_moment, metavar="TIME", help="leave out what happened from this time on (ISO)")

@@ -11,6 +11,7 @@ import torch
 from model_server.blend import Blend
 from model_server.blend_ranker import UNTRAINED, BlendRanker
 from model_server.bundle import Bundle, BundleError, BundleWatcher, current_version, load, make_current, ranker_of, save
+from model_server.items import ItemArrays
 from model_server.preparation import Preparation
 from model_server.ranker.device import Precision
 from model_server.ranker.encoder import EncoderShape
@@ -21,6 +22,7 @@ from model_server.scoring import Requests, Scored
 from model_server.training.asof import Replay, neighbours_before
 from model_server.training.recorded import Recorded
 from streams.features.declaration import DEFAULT, merge
+from streams.features.items import ItemLayout
 from streams.features.view import user_view
 from tests.shoplog import recorded
 
@@ -129,6 +131,26 @@ def test_a_user_nobody_knows_gets_what_is_popular(log: Recorded, replay: Replay,
     nobody = Requests(["new"], empty, np.zeros((1, len(DEFAULT.scene_names)), np.uint8))
     for ranker in (BlendRanker.untrained(DEFAULT), watcher.current()):
         check_answer(ranker.score(nobody, replay.items, now_ms), len(log.codes))
+
+
+def test_items_and_categories_may_come_after_the_lists_were_made(log: Recorded, replay: Replay, tmp_path: Path) -> None:
+    save(tmp_path, made_bundle(log, "v1"))
+    watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
+    watcher.poll()
+    old, new = ItemArrays(ItemLayout(DEFAULT)), list(enumerate(log.item_ids))
+    rows = old.layout.pack(replay.items.rows)
+
+    def put(part: list[tuple[int, str]], category: str) -> None:
+        entry = orjson.dumps({"item_id": "x", "category": category})
+        old.put({item_id: (bytes(rows[n]), entry.replace(b'"x"', orjson.dumps(item_id))) for n, item_id in part})
+
+    put(new[:-3], "c1")
+    requests, now_ms = asked(log, replay)
+    for ranker in (BlendRanker.untrained(DEFAULT), watcher.current()):
+        check_answer(ranker.score(requests, old, now_ms), len(new))
+    put(new[-3:], "a new category")
+    for ranker in (BlendRanker.untrained(DEFAULT), watcher.current()):
+        check_answer(ranker.score(requests, old, now_ms + 1), len(new))
 
 
 def test_where_the_guard_kept_the_blend_the_fitted_blend_serves(log: Recorded, replay: Replay, tmp_path: Path) -> None:
