@@ -20,7 +20,6 @@ from model_server.following import look_for_bundle
 from model_server.items import ItemStore
 from model_server.messages import Scribe
 from model_server.metrics import ModelMetrics
-from model_server.outbound import Outbound, OutboundError
 from model_server.queue import PASSING, LeaseQueue
 from model_server.scoring import RankerSource
 from model_server.settings import ModelSettings
@@ -31,13 +30,11 @@ from streams.features.declaration import DEFAULT, Declaration, load
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout, SchemaMismatchError
 from streams.service import http
-from streams.service.kafka import producer_options
+from streams.service.outbox import Outbox, OutboxError
 from streams.service.redis import connect
 from streams.service.waiting import Waiting
 
 EXIT_FAULT, EXIT_AGAIN, EXIT_REFUSED = 1, 75, 78
-LARGEST_BATCH_BYTES = 512 * 1024
-"""Of one request to a partition: at aiokafka's 16 KiB a record costs 37 us, at this size 14 us. Brokers take 1 MiB."""
 STUCK_MS = 120_000
 """A forward pass that takes longer than this will not come back."""
 
@@ -67,7 +64,7 @@ class Life:
         self._rankers, self._clock = rankers, clock or (lambda: time.time_ns() // 1_000_000)
         self._waiting = Waiting()
         self._redis: Any = connect(settings.connections)
-        self._outbound: Outbound | None = None
+        self._outbox: Outbox | None = None
         self._worker: Worker | None = None
 
     async def run(self, stop: asyncio.Event) -> int:
@@ -87,8 +84,8 @@ class Life:
     def missing(self) -> Mapping[str, str]:
         """What keeps this worker from being ready, each with a sentence; empty when it works."""
         missing = dict(self._waiting.missing)
-        if self._outbound is not None and self._outbound.trouble:
-            missing["Kafka"] = self._outbound.trouble
+        if self._outbox is not None and self._outbox.trouble:
+            missing["Kafka"] = self._outbox.trouble
         if not missing and self._worker is None:
             missing["worker"] = "It is starting."
         return missing
@@ -123,8 +120,8 @@ class Life:
     async def _close(self, working: "asyncio.Task[None]") -> None:
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
-        if self._outbound is not None:
-            await self._outbound.stop()
+        if self._outbox is not None:
+            await self._outbox.stop()
         await self._redis.aclose()
 
     async def _arrive(self) -> Parts:
@@ -136,10 +133,8 @@ class Life:
         await self._ride("Redis (items)", items.load)
         items.advance()
         self.metrics.items_read(len(items.arrays.ids), None)
-        outbound = self._outbound = Outbound(
-            {**producer_options(settings.connections), "max_batch_size": LARGEST_BATCH_BYTES}, partitions
-        )
-        await self._waiting.until("Kafka", outbound.start, (KafkaError, OSError))
+        outbox = self._outbox = Outbox(settings.connections, partitions=partitions)
+        await self._waiting.until("Kafka", outbox.start, (KafkaError, OSError))
         rankers = await asyncio.to_thread(self._rankers, settings, self.declaration)
         self.metrics.serving(rankers.current().version)
         await look_for_bundle(rankers, self.metrics)
@@ -150,7 +145,7 @@ class Life:
             queue=LeaseQueue(self._redis, keys, partitions, round(settings.lease_s * 1000), Random(run_id)),
             items=items,
             rankers=rankers,
-            outbound=outbound,
+            outbox=outbox,
             scribe=Scribe(
                 settings.connections.topics, keys.namespace, run_id, self.declaration.schema, settings.policy
             ),
@@ -181,7 +176,7 @@ def _code(error: BaseException) -> int:
     """Say why the worker ends, and with which code."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, OutboundError | SchemaMismatchError):
+    if isinstance(error, OutboxError | SchemaMismatchError):
         log.critical("%s", error)
         return EXIT_REFUSED
     if isinstance(error, RedisError):

@@ -7,7 +7,6 @@ from hashlib import blake2b
 
 from model_server.facts import Person
 from model_server.items import ItemArrays
-from model_server.outbound import Outgoing
 from model_server.policy.decide import Ending
 from model_server.policy.identity import collapse_key, dedup_key
 from model_server.policy.pushes import Push, Retraction, encode, mark_retracted
@@ -19,6 +18,7 @@ from schemas.decisions import Chosen, Decision
 from schemas.recommendations import Caps, Exploration, Guard, Offer, QuietHours, Recipient, Recommendation, Scores
 from schemas.recommendations import Versions as VersionsOf
 from schemas.topics import Topics
+from streams.service.outbox import Outgoing
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Scribe:
         partition = ended.lease.partition
         return Records(
             [
-                *(Outgoing(self.topics.recommendations, partition, candidate) for candidate in candidates),
-                Outgoing(self.topics.decisions, partition, decision),
+                *(Outgoing(self.topics.recommendations, candidate, partition) for candidate in candidates),
+                Outgoing(self.topics.decisions, decision, partition),
             ],
             page.push_log(sent) if candidates else b"",
             sent,

@@ -23,7 +23,6 @@ from model_server.holding import Holding
 from model_server.items import ItemStore
 from model_server.messages import Ended, Scribe
 from model_server.metrics import ModelMetrics
-from model_server.outbound import Outbound
 from model_server.policy.decide import Ending, decide
 from model_server.policy.pushes import columns
 from model_server.queue import Ack, Client, Lease, LeaseQueue, Taken
@@ -32,6 +31,7 @@ from model_server.settings import ModelSettings
 from schemas.keys import Keys
 from streams.features.calendar import Calendar
 from streams.features.rows import ENTRY, Layout
+from streams.service.outbox import Outbox
 from streams.service.waiting import Waiting as Missing
 
 AHEAD = 2
@@ -47,7 +47,7 @@ class Parts:
     queue: LeaseQueue
     items: ItemStore
     rankers: RankerSource
-    outbound: Outbound
+    outbox: Outbox
     scribe: Scribe
     layout: Layout
     calendar: Calendar
@@ -238,7 +238,7 @@ class Worker:
             return
         parts, now_ms = self.parts, self.parts.clock()
         records = [parts.scribe.records(each, parts.items.arrays, now_ms) for each in ended]
-        await parts.outbound.send([outgoing for each in records for outgoing in each.outgoing])
+        await parts.outbox.send([outgoing for each in records for outgoing in each.outgoing])
         produced_ms = parts.clock()
         pairs = zip(ended, records, strict=True)
         acks = [Ack(each.lease, record.push_log, self._retry_ms(each)) for each, record in pairs]

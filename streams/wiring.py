@@ -16,13 +16,14 @@ from streams.features.items import ItemLayout
 from streams.features.rows import Layout
 from streams.item_pipeline import ItemPipeline
 from streams.pipeline import Limits, Pipeline
-from streams.service.kafka import client_options
+from streams.service.outbox import Outbox
 from streams.service.redis import Client, connect
 from streams.settings import StreamSettings, Tools
-from streams.sinks import DeadLetterSink, DeltaSink, Outbox
+from streams.sinks import DeadLetterSink, DeltaSink
 from streams.tables.items import ItemTable
 from streams.tables.redis_store import RedisStore
 from streams.tables.users import UserTable
+from streams.topic_plan import LARGEST_DEAD_LETTER_BYTES
 
 USERS, ITEMS = "users", "items"
 SIDES = (USERS, ITEMS)
@@ -62,7 +63,7 @@ class Wiring:
         self.settings, self.wanted = settings, wanted
         self.topics = settings.connections.topics
         self.tables = Tables(settings.tools, cache_bytes=settings.cache_mib << 20)
-        self.outbox = Outbox(client_options(settings.connections))
+        self.outbox = Outbox(settings.connections, largest_record_bytes=LARGEST_DEAD_LETTER_BYTES)
         self.registry = metrics.registry()
         self.words: dict[str, metrics.Words] = {}
         self._letters = DeadLetterSink(self.outbox, self.topics.dead_letters, now_ms)

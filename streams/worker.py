@@ -23,9 +23,9 @@ from streams.features.rows import SchemaMismatchError
 from streams.metrics import SideCollector
 from streams.needs import Needs
 from streams.service import http
+from streams.service.outbox import OutboxError
 from streams.service.waiting import Waiting
 from streams.settings import StreamSettings
-from streams.sinks import SinkError
 from streams.tables.errors import Broken, Refused
 from streams.wiring import Wiring
 
@@ -109,7 +109,7 @@ def _code(life: asyncio.Task[None]) -> int:
     if error is None:
         logger.info("Told to stop: leaving the group.")
         return 0
-    if isinstance(error, Refused | Broken | LogCut | TopicGone | SinkError | SchemaMismatchError):
+    if isinstance(error, Refused | Broken | LogCut | TopicGone | OutboxError | SchemaMismatchError):
         logger.critical("%s", error)
         return EXIT_REFUSED
     if isinstance(error, SeekOverdue | KafkaError | OSError):

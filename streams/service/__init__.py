@@ -1,1 +1,1 @@
-"""The shell both services share: settings, connections, logs, the HTTP probes and the metrics."""
+"""The shell both services share: settings, connections, logs, the HTTP probes and what leaves for Kafka."""
