@@ -80,12 +80,18 @@ def report(
         "final": final,
         "measured on": last,
         "gain over": {
-            name: _gain(rows[final][last], rows[name][last], seed) for name in (best, BLEND) if name is not None
+            name: _gain(rows[final][last], rows[name][last], seed) for name in others_of(final, best, rankers)
         },
         "served": final if trained.served else BLEND,
         "verdicts": [dataclasses.asdict(verdict) for verdict in trained.verdicts],
         "parameters": sum(p.numel() for p in trained.net.parameters()),
     }
+
+
+def others_of(final: str, best: str | None, rankers: Mapping[str, Any]) -> list[str]:
+    """Rankers that the final one is compared with: the best baseline, the blend, the stages before it."""
+    names = list(rankers)
+    return [name for name in (best, BLEND, *names[: names.index(final)]) if name is not None]
 
 
 def _recall(judge: Judge) -> float:
@@ -111,9 +117,9 @@ def table(told: Mapping[str, Any]) -> Table:
 
     parts = list(told["requests"])
     made = Table(title=f"{told['events']:,} events · {told['users']:,} users · {told['items']:,} items")
-    made.add_column("ranker")
+    made.add_column("ranker", no_wrap=True)
     for part in parts:
-        made.add_column(f"{part}: NDCG@10", justify="right")
+        made.add_column(f"{part} NDCG@10", justify="right")
         made.add_column("HR@10", justify="right")
         made.add_column("MRR", justify="right")
     for name, row in told["rankers"].items():
