@@ -24,16 +24,8 @@ async def test_the_python_example_sends_what_kairos_reads(kafka: str, topic_pref
     await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (topics.clicks, topics.items)])
     await admin.close()
 
-    example = GUIDE.read_text().split("```python\n")[1].split("```")[0]
-    for name, real in {
-        "127.0.0.1:9092": kafka,
-        '"events.': f'"{topic_prefix}events.',
-        '"items.': f'"{topic_prefix}items.',
-    }.items():
-        assert name in example
-        example = example.replace(name, real)
     script = tmp_path / "example.py"
-    script.write_text(example)
+    script.write_text(_example(kafka, topic_prefix))
     subprocess.run([sys.executable, "-W", "error", script], check=True, timeout=60)  # noqa: ASYNC221
 
     # Each record is looked for only where Kairos expects its key, so another partitioner would be found out.
@@ -58,3 +50,16 @@ async def test_the_python_example_sends_what_kairos_reads(kafka: str, topic_pref
     ]
     entries = decode_items([records[topics.items]], home=(item, PARTITIONS))
     assert [entry.title for entry in entries.latest.values() if entry] == ["Red shoes"]
+
+
+def _example(kafka: str, topic_prefix: str) -> str:
+    """The guide's Python, pointed at the broker and the topics of this test."""
+    example = GUIDE.read_text().split("```python\n")[1].split("```")[0]
+    for name, real in {
+        "127.0.0.1:9092": kafka,
+        '"events.': f'"{topic_prefix}events.',
+        '"items.': f'"{topic_prefix}items.',
+    }.items():
+        assert name in example
+        example = example.replace(name, real)
+    return example

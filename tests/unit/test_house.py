@@ -60,4 +60,6 @@ def test_nothing_committed_names_a_registry_or_a_place_on_one_machine() -> None:
 
 def test_our_python_files_never_unpickle() -> None:
     pattern = re.compile(r"^\s*(import pickle|from pickle|import dill|import joblib)|torch\.load\(", re.MULTILINE)
-    assert not [name for name, text in _sources().items() if pattern.search(text)]
+    # Bytewax keeps its state as pickles: the comparison with it reads those that it has just written.
+    others_state = "tests/bench/peers/__main__.py"
+    assert [name for name, text in _sources().items() if pattern.search(text)] == [others_state]
