@@ -26,7 +26,8 @@ from model_server.settings import ModelSettings
 from model_server.worker import Parts, Worker
 from schemas.keys import Keys
 from streams.features.calendar import Calendar
-from streams.features.declaration import DEFAULT, Declaration, load
+from streams.features.declaration import DEFAULT, Declaration
+from streams.features.features_file import load
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout, SchemaMismatchError
 from streams.service import http

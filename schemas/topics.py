@@ -24,9 +24,14 @@ KINDS: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Topics:
-    """All topics of one installation; the prefix keeps several apart on one broker."""
+    """All topics of one installation; the prefix keeps several apart on one broker.
+
+    Tables of another namespace are built from the same events but have item deltas of their own, so that a rebuild
+    under another declaration and the live tables never read each other's.
+    """
 
     prefix: str = ""
+    namespace: str = "main"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9._-]{0,100}", self.prefix):
@@ -55,7 +60,7 @@ class Topics:
 
     @property
     def deltas(self) -> str:
-        return self.prefix + DELTAS
+        return self.prefix + (DELTAS if self.namespace == "main" else f"items.deltas.{self.namespace}.v1")
 
     @property
     def recommendations(self) -> str:

@@ -81,7 +81,7 @@ class Side:
             fetch_min_bytes=fetch_min_bytes,
             seek_deadline_s=settings.seek_deadline_s,
         )
-        self.app = ChunkedApp(f"{settings.group}-{name}", chunking=chunking, **faust_options(settings, name))
+        self.app = ChunkedApp(settings.group_of(name), chunking=chunking, **faust_options(settings, name))
         self.agent = ChunkAgent(self.app, topics, processor, name)
         self.audit = Audit(self.app, table)
         self._held: set[int] = set()
@@ -159,7 +159,7 @@ def faust_options(settings: StreamSettings, name: str) -> dict[str, Any]:
     return {
         "broker": [f"{SCHEME}://{host}" for host in hosts],
         "broker_credentials": credentials(connections),
-        "datadir": str(Path(tempfile.gettempdir()) / f"kairos-{settings.group}-{name}"),
+        "datadir": str(Path(tempfile.gettempdir()) / f"kairos-{settings.group_of(name)}"),
         "topic_allow_declare": False,
         "topic_disable_leader": True,
         "web_enabled": False,

@@ -39,7 +39,9 @@ class StreamSettings:
     """What `kairos worker` needs."""
 
     tools: Tools
-    group: str = setting("KAIROS_GROUP", "Consumer group; its sides get -users and -items appended.", default="kairos")
+    group: str = setting(
+        "KAIROS_GROUP", "Consumer group; the namespace (unless main) and the side are appended.", default="kairos"
+    )
     chunk: int = setting("KAIROS_CHUNK", "Most records folded in one step.", default=500, least=1, most=10_000)
     max_skew_s: int = setting("KAIROS_MAX_SKEW_S", "Later than the clock by more is left out.", default=300, least=0)
     horizon_days: int = setting("KAIROS_HORIZON_DAYS", "Older than this is left out.", default=400, least=1, most=4000)
@@ -89,6 +91,11 @@ class StreamSettings:
     @property
     def shell(self) -> Shell:
         return self.tools.shell
+
+    def group_of(self, side: str) -> str:
+        """Consumer group of a side; tables of another namespace read on their own."""
+        namespace = self.connections.namespace
+        return "-".join([self.group, *([namespace] if namespace != "main" else []), side])
 
     @property
     def read_committed(self) -> bool:

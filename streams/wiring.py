@@ -11,7 +11,8 @@ from streams import metrics
 from streams.app import Side
 from streams.features.calendar import Calendar
 from streams.features.columns import Encoder
-from streams.features.declaration import DEFAULT, Declaration, load
+from streams.features.declaration import DEFAULT, Declaration
+from streams.features.features_file import load
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout
 from streams.item_pipeline import ItemPipeline

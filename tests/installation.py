@@ -58,7 +58,7 @@ class Installation:
 
     def __init__(self, kafka: str, redis_url: str, prefix: str, namespace: str, folder: Path) -> None:
         self.kafka, self.redis_url, self.folder = kafka, redis_url, folder
-        self.topics, self.keys = Topics(prefix), Keys(namespace)
+        self.topics, self.keys = Topics(prefix, namespace), Keys(namespace)
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("KAIROS_")},
             "KAIROS_KAFKA": kafka,

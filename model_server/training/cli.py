@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from model_server.training.progress import Bars
-from streams.features.declaration import DEFAULT, DeclarationError, load
+from streams.features.declaration import DEFAULT, DeclarationError
+from streams.features.features_file import load
 from streams.service import settings
 from streams.service.settings import Connections, SettingsError, setting
 

@@ -1,12 +1,11 @@
 """The one declaration (kinds, windows, scene fields, history) that every row, view and field list is made from."""
 
-import dataclasses
-import tomllib
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+
+from schemas.events import Scene
 
 BUCKETS = 12
 """Buckets a window is cut into: a window read at any moment is wrong by at most one bucket, 1/12 of its length."""
@@ -19,6 +18,7 @@ UNITS_MS = {"s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 URGENT, CLICK, BROWSE, BACKFILL = range(4)
 """Priority classes of the affected-user queue, most urgent first."""
+CLASSES = ("urgent", "click", "browse", "back-fill")
 
 
 class DeclarationError(ValueError):
@@ -123,8 +123,8 @@ class Declaration:
         return {k.wire: i for i, k in enumerate(self.kinds)}
 
     def code(self, name: str) -> int:
-        """Code of the kind called `name`."""
-        return next(i for i, k in enumerate(self.kinds) if k.name == name)
+        """Code of the kind called `name`, -1 where it is not declared."""
+        return next((i for i, k in enumerate(self.kinds) if k.name == name), -1)
 
     def wire_kinds(self, topic: str) -> frozenset[str]:
         """Wire words accepted on `topic` ("clicks", "browses", "orders", "feedback")."""
@@ -155,6 +155,11 @@ class Declaration:
         return self.scene_sizes[self.scene_names.index(field)]
 
 
+TOPICS = ("clicks", "browses", "orders", "feedback")
+ON_THE_WIRE = (*Scene.__struct_fields__, "page")
+"""What an event tells of its scene; a declaration chooses among these."""
+
+
 def _check(declaration: Declaration) -> None:
     for what, names in (
         ("kind", [k.name for k in declaration.kinds]),
@@ -166,20 +171,51 @@ def _check(declaration: Declaration) -> None:
         if twice:
             text = f"{what} {twice[0]!r} is declared twice: give each its own name"
             raise DeclarationError(text)
+    for text in _troubles(declaration):
+        raise DeclarationError(text)
+
+
+def _troubles(declaration: Declaration) -> Iterator[str]:
+    for kind in declaration.kinds:
+        yield from _kind_troubles(kind)
     for window in declaration.windows:
         if window.length_ms < BUCKETS or window.length_ms % BUCKETS:
-            text = f"window {window.name!r} of {window.length_ms} ms does not divide into {BUCKETS} buckets"
-            raise DeclarationError(text)
+            yield f"window {window.name!r} of {window.length_ms} ms does not divide into {BUCKETS} buckets"
     for field in declaration.scene:
-        if field.size > 256:
-            text = f"scene field {field.name!r} has {field.size} codes: at most 256 fit in a byte"
-            raise DeclarationError(text)
+        yield from _field_troubles(field)
+    if not declaration.windows:
+        yield "there is no window left: keep at least one"
     if len(declaration.delta_fields) > 7:
-        text = f"profile fields {declaration.delta_fields} do not fit an item delta: at most 7, holiday included"
-        raise DeclarationError(text)
+        yield (
+            f"profile fields {declaration.delta_fields} do not fit an item delta: at most 7, holiday included; "
+            "set profile = false on one of them"
+        )
+    yield from _number_troubles(declaration)
+
+
+def _kind_troubles(kind: Kind) -> Iterator[str]:
+    if kind.topic not in TOPICS:
+        yield f"kinds.{kind.name}: topic {kind.topic!r} is none of {', '.join(TOPICS)}"
+    if kind.priority is not None and not 0 <= kind.priority < len(CLASSES):
+        yield f"kinds.{kind.name}: priority {kind.priority} is none of 0 (urgent), 1, 2, 3 (back-fill)"
+
+
+def _field_troubles(field: SceneField) -> Iterator[str]:
+    if field.name not in ON_THE_WIRE:
+        yield f"scene.{field.name}: events do not carry it, they carry {', '.join(ON_THE_WIRE)}"
+    if field.size > 256:
+        yield f"scene field {field.name!r} has {field.size} codes: at most 256 fit in a byte"
+    if any(value != value.strip().lower() for value in field.values):
+        yield f"scene.{field.name}: write its values in lower case, which is how they are compared"
+
+
+def _number_troubles(declaration: Declaration) -> Iterator[str]:
     if not 1 <= declaration.history <= 65_535:
-        text = f"history = {declaration.history}: keep between 1 and 65535 entries"
-        raise DeclarationError(text)
+        yield f"history = {declaration.history}: keep between 1 and 65535 entries"
+    if len(declaration.delays_ms) != len(CLASSES) or min(declaration.delays_ms) < 0:
+        yield f"delays_ms = {list(declaration.delays_ms)}: write {len(CLASSES)} delays, one for each class"
+    if min(declaration.session_gap_ms, declaration.epoch_ms) < 1000:
+        yield "session_gap_ms and epoch_ms are lengths of at least 1000 ms"
 
 
 def length_ms(text: str | int) -> int:
@@ -232,49 +268,3 @@ DEFAULT = Declaration(
     ),
 )
 """The declaration of a shop that declares nothing."""
-
-
-def load(path: Path) -> Declaration:
-    """Read a `features.toml` over the default: its tables add or replace entries by name.
-
-    An entry of `kinds`, `windows` or `scene` that is `false` takes one out.
-    Raises DeclarationError naming the entry that is wrong.
-    """
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        message = f"{path}: {error}"
-        raise DeclarationError(message) from error
-    return merge(DEFAULT, table)
-
-
-def merge(base: Declaration, table: dict[str, Any]) -> Declaration:
-    """`base` with the entries of a parsed `features.toml` added or replaced by name."""
-    kinds = {k.name: k for k in base.kinds}
-    windows = {w.name: w for w in base.windows}
-    scene = {f.name: f for f in base.scene}
-    plain = {k: v for k, v in table.items() if k not in ("kinds", "windows", "scene")}
-    try:
-        for name, entry in _entries(table, "kinds", kinds):
-            kinds[name] = dataclasses.replace(kinds.get(name, Kind(name, name, "clicks")), **entry)
-        for name, entry in _entries(table, "windows", windows):
-            windows[name] = Window(name, length_ms(entry))
-        for name, entry in _entries(table, "scene", scene):
-            values = tuple(entry.pop("values")) if "values" in entry else None
-            field = dataclasses.replace(scene.get(name, SceneField(name)), **entry)
-            scene[name] = field if values is None else dataclasses.replace(field, values=values)
-        made = dataclasses.replace(
-            base, kinds=tuple(kinds.values()), windows=tuple(windows.values()), scene=tuple(scene.values()), **plain
-        )
-    except TypeError as error:
-        message = f"features: {error}; see docs/features.md for the fields that exist"
-        raise DeclarationError(message) from error
-    return made
-
-
-def _entries(table: dict[str, Any], section: str, known: dict[str, Any]) -> list[tuple[str, Any]]:
-    """The entries of one section; those that are `false` are taken out of `known` instead."""
-    entries = table.get(section, {})
-    for name in [name for name, entry in entries.items() if entry is False]:
-        known.pop(name, None)
-    return [(name, entry) for name, entry in entries.items() if entry is not False]

@@ -69,7 +69,7 @@ class Connections:
 
     @property
     def topics(self) -> Topics:
-        return Topics(self.topic_prefix)
+        return Topics(self.topic_prefix, self.namespace)
 
     @property
     def keys(self) -> Keys:

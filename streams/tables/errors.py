@@ -6,7 +6,7 @@ Truncated, Evicting, OtherDeclaration. The first two steer the reader of a parti
 
 from __future__ import annotations
 
-REBUILD = "rebuild the table with `kairos replay --mode rebuild`"
+REBUILD = "rebuild the tables in a namespace of their own (docs/features.md, Rebuild)"
 INIT = "`kairos topics init`"
 
 

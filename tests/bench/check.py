@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from schemas.keys import Keys
 from streams.features.columns import item_code
-from streams.features.declaration import DEFAULT, load
+from streams.features.declaration import DEFAULT
+from streams.features.features_file import load
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout, Rows
 from tests import oracle

@@ -8,7 +8,7 @@ import redis
 from deploy.stack import Valkey
 from schemas.keys import Keys
 from schemas.partition import partitions_of
-from streams.features.declaration import load
+from streams.features.features_file import load
 from streams.features.rows import Layout
 from tests.bench.figures import AT_MOST, Figure, figure
 from tests.bench.installation import REFERENCE, Installation

@@ -9,7 +9,8 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schemas.keys import Keys
-from streams.features.declaration import DEFAULT, merge
+from streams.features.declaration import DEFAULT
+from streams.features.features_file import merge
 from streams.features.rows import Layout
 from streams.tables.errors import OtherDeclaration, Rewind, Stale
 from streams.tables.part import Outcome

@@ -152,3 +152,25 @@ async def test_inspect_shows_what_the_rows_say(installation: Installation) -> No
     nobody = await asyncio.to_thread(installation.run, "inspect", "nobody")
     assert nobody.returncode == 1
     assert "Nothing is known of user nobody" in nobody.stderr
+
+
+async def test_a_rebuild_under_another_declaration_runs_beside_the_live_tables(installation: Installation) -> None:
+    live = installation
+    (folder := live.folder / "next").mkdir()
+    rebuild = Installation(live.kafka, live.redis_url, live.topics.prefix, f"{live.keys.namespace}-next", folder)
+    features = live.folder / "features.toml"
+    features.write_text("[windows]\n2h = '2h'\n")
+    rebuild.env |= {"KAIROS_FEATURES": str(features), "KAIROS_GROUP": live.env["KAIROS_GROUP"]}
+    await live.send(events(live.topics, 2_000))
+    assert (await rebuild.set_up())[0] == 0
+    try:
+        workers = [live.worker(), rebuild.worker()]
+        await asyncio.gather(*(worker.ready() for worker in workers))
+        await asyncio.gather(live.applied(), rebuild.applied())
+        assert await live.wrong_users() == {}
+        assert await live.wrong_items() == {}
+        shown = rebuild.run("inspect", "--json", str(live.events[0]["user_id"]))
+        assert '"2h"' in shown.stdout
+        assert [worker.term() for worker in workers] == [0, 0]
+    finally:
+        rebuild.close()

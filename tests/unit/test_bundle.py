@@ -21,7 +21,8 @@ from model_server.retrieval.neighbours import Neighbours
 from model_server.scoring import Requests, Scored
 from model_server.training.asof import Replay, neighbours_before
 from model_server.training.recorded import Recorded
-from streams.features.declaration import DEFAULT, merge
+from streams.features.declaration import DEFAULT
+from streams.features.features_file import merge
 from streams.features.items import ItemLayout
 from streams.features.view import user_view
 from tests.shoplog import recorded

@@ -14,7 +14,8 @@ from model_server.retrieval.retriever import Retriever
 from model_server.training.asof import Replay
 from model_server.training.recorded import Recorded
 from model_server.training.requests import moments, target_kinds
-from streams.features.declaration import DEFAULT, merge
+from streams.features.declaration import DEFAULT
+from streams.features.features_file import merge
 from streams.features.view import user_view
 from tests.shoplog import recorded
 
@@ -33,10 +34,10 @@ def log() -> Recorded:
 def test_names_are_distinct_and_follow_the_declaration() -> None:
     names = default_names()
     assert len(set(names)) == len(names)
-    scene = {"mood": {"values": ["calm"], "profile": True}, "page": {"profile": False}}
+    scene = {"os": {"profile": True}, "page": {"profile": False}}
     grown = merge(DEFAULT, {"windows": {"90d": "90d"}, "scene": scene})
     more = set(counter_names(grown, Retriever(grown).names)) - set(names)
-    assert {"item_90d", "strong_90d", "trend_30d_90d", "scene_mood", "scene_share_mood", "list_90d"} <= more
+    assert {"item_90d", "strong_90d", "trend_30d_90d", "scene_os", "scene_share_os", "list_90d"} <= more
 
 
 def test_closeness_falls_with_age_down_to_never() -> None:

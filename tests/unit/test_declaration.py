@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.features.declaration import DEFAULT, DeclarationError, length_ms, load
+from streams.features.declaration import DEFAULT, DeclarationError, length_ms
+from streams.features.features_file import load
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout
 
@@ -33,7 +34,7 @@ def test_a_new_kind_and_a_new_window_reach_rows_and_topics(tmp_path: Path) -> No
     """
     shop = load(write(tmp_path, text))
     assert shop.wire_kinds("clicks") == {"click", "favourite"}
-    assert [w.name for w in shop.windows][-1] == "2h"
+    assert [w.name for w in shop.windows] == ["5min", "1h", "2h", "24h", "7d", "30d"], "readers take them by length"
     assert shop.size_of("place") == 3
     assert Layout(shop).dtype["windows"].shape == (7, 6, 12)
     assert ItemLayout(shop).dtype["totals"].shape == (5,)
@@ -72,6 +73,18 @@ def test_the_schema_number_changes_only_with_meaning(tmp_path: Path) -> None:
         ("[scene.os]\nprofile = true\n[scene.app]\nprofile = true", "at most 7"),
         ("history = 0", "between 1 and 65535"),
         ("colour = 1", "colour"),
+        ("history = '9'", "history"),
+        ("delays_ms = [1, 2]", "4 delays"),
+        ("session_gap_ms = '30min'", "session_gap_ms"),
+        ("[kinds.a]\npriority = 7", "kinds.a: priority 7"),
+        ("[kinds.a]\ntopic = 'click'", "kinds.a: topic 'click' is none of clicks"),
+        ("[kinds.a]\nwindow = 'yes'", "kinds.a: .*bool"),
+        ("[kinds.a]\nname = 'z'", "kinds.a: there is no field 'name'"),
+        ("kinds = 'all'", "kinds"),
+        ("[scene.loyalty]\nbuckets = 4", "scene.loyalty: events do not carry it"),
+        ("[scene.place]\nvalues = ['Home']", "lower case"),
+        ("[scene.place]\nvalues = 'home'", "scene.place: "),
+        ("[windows]\n5min = false\n1h = false\n24h = false\n7d = false\n30d = false", "no window left"),
         ("[kinds", "features.toml"),
     ],
 )
@@ -82,3 +95,7 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
 
 def test_lengths_are_read_with_their_unit() -> None:
     assert [length_ms(x) for x in ("90s", "5min", "1h", "30d", 250)] == [90_000, 300_000, 3_600_000, 2_592_000_000, 250]
+
+
+def test_a_kind_that_was_taken_out_has_no_code(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "[kinds]\npurchase = false")).code("purchase") == -1

@@ -9,7 +9,8 @@ import pytest
 from schemas.events import Event, Run, Scene
 from streams.features.calendar import zone_code
 from streams.features.columns import Encoder, item_code
-from streams.features.declaration import BUCKETS, DEFAULT, Declaration, merge
+from streams.features.declaration import BUCKETS, DEFAULT, Declaration
+from streams.features.features_file import merge
 from streams.features.fold import NO_RESCORE, Folded, fold_users
 from streams.features.history import dwell_code
 from streams.features.rows import Layout, RowSlab, SchemaMismatchError

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from streams.features.declaration import DEFAULT, merge
+from streams.features.declaration import DEFAULT
+from streams.features.features_file import merge
 from streams.features.items import ItemEvents, ItemLayout, fold_items, item_view
 from streams.features.rows import SchemaMismatchError
 

@@ -21,6 +21,12 @@ def test_a_prefix_is_put_before_every_topic() -> None:
     assert set(topics.kinds) == set(topics.user_inputs)
 
 
+def test_a_rebuild_shares_the_events_and_has_item_deltas_of_its_own() -> None:
+    live, rebuild = Topics("t1."), Topics("t1.", "next")
+    assert rebuild.user_inputs == live.user_inputs
+    assert rebuild.deltas == "t1.items.deltas.next.v1"
+
+
 def test_no_kind_belongs_to_two_topics() -> None:
     kinds = [kind for carried in KINDS.values() for kind in carried]
     assert len(kinds) == len(set(kinds))
