@@ -25,7 +25,7 @@ def model(argv: list[str]) -> int:
     logs.setup(read.shell.log, read.shell.log_level)
     from model_server.life import EXIT_AGAIN
 
-    code = asyncio.run(_serve(read, burst=arguments.drain))
+    code = asyncio.run(_serve(read, drain=arguments.drain))
     if code == EXIT_AGAIN:
         # A forward pass that never ends holds its thread, and the interpreter would wait for that thread for ever.
         std_logging.shutdown()
@@ -54,14 +54,14 @@ def why(argv: list[str]) -> int:
     return asyncio.run(explain(read.connections, arguments.user, newest=arguments.newest, as_json=arguments.json))
 
 
-async def _serve(read: ModelSettings, *, burst: bool) -> int:
+async def _serve(read: ModelSettings, *, drain: bool) -> int:
     from model_server.life import Life
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    return await Life(read, _rankers, burst=burst).run(stop)
+    return await Life(read, _rankers, drain=drain).run(stop)
 
 
 def _rankers(read: ModelSettings, declaration: "Declaration") -> "RankerSource":

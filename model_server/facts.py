@@ -76,7 +76,7 @@ def user_facts(
     pushes = columns(logs)
     return UserFacts(
         now_ms=now_ms,
-        late_ms=now_ms - np.asarray(deadlines_ms, np.int64),
+        late_ms=np.maximum(now_ms - np.asarray(deadlines_ms, np.int64), 0),  # a drain takes users early
         opted_out_ms=rows["opted_out_ms"].copy(),
         token_dead_ms=rows["token_dead_ms"].copy(),
         pushed_day=(pushes.ts_ms > now_ms - DAY_MS).sum(1),

@@ -1,6 +1,6 @@
 """The life of a model worker: wait for Redis and Kafka, work until told to stop or done, leave and say why.
 
-Exit codes: 0 told to stop, or nothing left in burst mode; 1 a fault of the program; 75 a dependency stayed away too
+Exit codes: 0 told to stop, or nothing left in drain mode; 1 a fault of the program; 75 a dependency stayed away too
 long (start again); 78 refused: an operator must act first.
 """
 
@@ -54,10 +54,10 @@ class Life:
         settings: ModelSettings,
         rankers: Callable[[ModelSettings, Declaration], RankerSource],
         *,
-        burst: bool = False,
+        drain: bool = False,
         clock: Callable[[], int] | None = None,
     ) -> None:
-        self.settings, self.burst = settings, burst
+        self.settings, self.drain = settings, drain
         self.declaration = DEFAULT if settings.features is None else load(settings.features)
         self.registry = CollectorRegistry()
         self.metrics = ModelMetrics(self.registry, self.declaration.delays_ms)
@@ -69,7 +69,7 @@ class Life:
         self._worker: Worker | None = None
 
     async def run(self, stop: asyncio.Event) -> int:
-        """Live until `stop` is set, the queue is empty in burst mode, or something ends this life; the exit code."""
+        """Live until `stop` is set, the queue is empty in drain mode, or something ends this life; the exit code."""
         address = self.settings.shell.http
         async with await http.serve(address, live=self.stuck, ready=self.missing, registry=self.registry) as server:
             self.address = server.address
@@ -100,7 +100,7 @@ class Life:
 
     async def _work(self) -> None:
         parts = await self._arrive()
-        self._worker = Worker(parts, burst=self.burst)
+        self._worker = Worker(parts, drain=self.drain)
         await self._worker.run()
 
     async def _leave(self, working: "asyncio.Task[None]") -> int:

@@ -58,11 +58,11 @@ class Parts:
 
 
 class Worker:
-    """One worker. `burst`: leave when nobody is queued any more, those due within the longest delay included."""
+    """One worker. `drain`: leave when nobody is queued any more, those due within the longest delay included."""
 
-    def __init__(self, parts: Parts, *, burst: bool = False) -> None:
+    def __init__(self, parts: Parts, *, drain: bool = False) -> None:
         self.parts = parts
-        self._burst_ms = parts.clock() + max(parts.layout.declaration.delays_ms) if burst else None
+        self._drain_ms = parts.clock() + max(parts.layout.declaration.delays_ms) if drain else None
         self._batcher: Batcher[Person] = Batcher(parts.settings.limits)
         self.holding = Holding(parts.queue, parts.missing, parts.metrics, parts.clock)
         self._ended: asyncio.Queue[list[Ended] | None] = asyncio.Queue(maxsize=AHEAD)
@@ -77,7 +77,7 @@ class Worker:
         self._room.set()
 
     async def run(self) -> None:
-        """Work until `stop`, or in burst mode until the queue is empty."""
+        """Work until `stop`, or in drain mode until the queue is empty."""
         try:
             await self._tell()
         finally:
@@ -113,17 +113,17 @@ class Worker:
             pause_ms = self.parts.settings.queue_poll_ms
             if room > 0:
                 taken = await self._lease(now_ms, room)
-                self._exhausted = self._burst_ms is not None and len(taken.leases) < room
+                self._exhausted = self._drain_ms is not None and len(taken.leases) < room
                 if taken.leases:
                     await self._receive(taken.leases)
-                elif self._burst_ms is not None and not self.holding:
+                elif self._drain_ms is not None and not self.holding:
                     return
                 pause_ms = self._pause_ms(taken, now_ms)
             await _wait(self._room, pause_ms)
 
     async def _lease(self, now_ms: int, limit: int) -> Taken:
         queue = self.parts.queue
-        taken = await self.holding.ride("the queue", lambda: queue.lease(now_ms, limit, self._burst_ms))
+        taken = await self.holding.ride("the queue", lambda: queue.lease(now_ms, limit, self._drain_ms))
         self.holding.add(taken.leases)
         self.parts.metrics.users_leased(taken, now_ms)
         return taken
@@ -248,9 +248,9 @@ class Worker:
 
     def _retry_ms(self, ended: Ended) -> int | None:
         retry_ms = ended.ending.retry_ms
-        if retry_ms is None or self._burst_ms is None:
+        if retry_ms is None or self._drain_ms is None:
             return retry_ms
-        return max(retry_ms, self._burst_ms + 1)  # A burst ends: it does not wait for those it held.
+        return max(retry_ms, self._drain_ms + 1)  # A drain ends: it does not wait for those it held.
 
     async def _let_go(self) -> None:
         """Put those back that still wait for company, as they were."""

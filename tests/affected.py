@@ -174,18 +174,18 @@ class Shop:
             records,
         )
 
-    def life(self, source: Source | None = None, env: Mapping[str, str] | None = None, *, burst: bool = False) -> Life:
+    def life(self, source: Source | None = None, env: Mapping[str, str] | None = None, *, drain: bool = False) -> Life:
         """A model worker, not started yet."""
         rankers = source or Source(Popular())
 
         def make(_: ModelSettings, __: Declaration) -> Source:
             return rankers
 
-        return Life(self.settings(**(env or {})), make, burst=burst)
+        return Life(self.settings(**(env or {})), make, drain=drain)
 
     async def drain(self, source: Source | None = None, /, **env: str) -> None:
         """Run a worker until the queue is empty."""
-        assert await self.life(source, env, burst=True).run(asyncio.Event()) == 0
+        assert await self.life(source, env, drain=True).run(asyncio.Event()) == 0
 
     @asynccontextmanager
     async def serving(self, source: Source | None = None, **env: str) -> Any:

@@ -68,7 +68,7 @@ class ItemLayout:
         if len(wrong):
             text = (
                 f"a stored item row has schema {int(wrong[0])}, this process reads schema {self.schema}: "
-                "start with the old features.toml, or rebuild into a new namespace by replaying the topics"
+                "use the old features.toml (KAIROS_FEATURES), or rebuild into a new namespace (docs/features.md)"
             )
             raise SchemaMismatchError(text)
         return made

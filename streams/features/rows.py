@@ -78,8 +78,9 @@ class Layout:
     def _mismatch(self, blob: bytes) -> str:
         found = int.from_bytes(blob[:4], "little")
         return (
-            f"a stored row has schema {found}, this process reads schema {self.schema}: the declaration changed; "
-            "start with the old features.toml, or rebuild into a new namespace by replaying the topics"
+            f"a stored row has schema {found}, this process reads schema {self.schema}: the declaration changed, "
+            "or KAIROS_FEATURES is not set here. Use the old features.toml, or rebuild into a new namespace: "
+            "docs/features.md"
         )
 
     def blob_bytes(self, rows: Rows, slots: Slots) -> NDArray[np.int64]:
