@@ -203,7 +203,7 @@ async def test_one_user_the_ranker_cannot_take_harms_nobody_else(shop: Shop) -> 
 
 async def test_a_ranker_that_can_take_nobody_ends_the_worker(shop: Shop) -> None:
     await shop.affect(*visits([f"u{i}" for i in range(20)]))
-    assert await shop.life(Source(Breaks("")), burst=True).run(asyncio.Event()) == 1
+    assert await shop.life(Source(Breaks("")), drain=True).run(asyncio.Event()) == 1
     assert (await shop.sent()).decisions == []
     assert len(await shop.queued()) + await shop.leased() == 20
 
