@@ -42,7 +42,7 @@ class Installation:
     @property
     def topics(self) -> Topics:
         """Names of its topics."""
-        return Topics(self.prefix)
+        return Topics(self.prefix, self.namespace)
 
     @property
     def item_partitions(self) -> int:

@@ -81,7 +81,11 @@ def _figures(name: str, scoring: Scoring) -> list[Figure]:
     return [
         figure(f"{name}_users_per_s", 1 / together_s, "users/s", None, how),
         figure(
-            f"{name}_batching_gain", alone_s / together_s, "x", (AT_LEAST, 8), "the ranker alone, against one by one"
+            "batching_gain" if name == "ranker" else f"{name}_batching_gain",
+            alone_s / together_s,
+            "x",
+            (AT_LEAST, 8),
+            "the ranker alone, against one by one",
         ),
         figure("padding_ratio", 1 - needed / padded, "", (AT_MOST, 0.10), "tokens that only fill a length bucket"),
         figure(
