@@ -16,7 +16,7 @@ from tests.bench.traffic import everything, retimed
 
 USERS, ITEMS, PAST_EVENTS = 4_000, 2_000, 60_000
 PAST_MS = 600_000  # younger than what counts as back-fill, which waits a minute by design
-LIVE_S, WARM_S = 12, 2
+LIVE_S, WARM_S = 16, 4
 LONGEST_WAIT_S = 20
 MOST_PER_S = 2_000
 ALLOWED_MS = 50
