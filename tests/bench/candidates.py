@@ -1,6 +1,7 @@
-"""From an acknowledged event to the candidate it causes, at half of what the model worker can do."""
+"""From an acknowledged event to the candidate it causes, at half of what both workers can do."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -57,51 +58,51 @@ async def _measure(lab: Lab, installation: Installation, model: Contender) -> li
     try:
         consumer.assign([TopicPartition(topic, p) for p in range(partitions)])
         await consumer.seek_to_beginning()
-        capacity = await _capacity(lab, consumer, model)
+        lab.say("candidates: what stream worker and model worker can do together")
+        await _answer_the_past(consumer, model)
+        capacity = await _capacity(installation, consumer)
         rate = min(capacity / 2, MOST_PER_S)
-        lab.say(f"candidates: the model worker does {capacity:,.0f} users/s; {rate:,.0f} clicks/s for {LIVE_S} s")
-        waits_ms = await _waits_ms(installation, consumer, rate)
+        lab.say(f"candidates: {capacity:,.0f} clicks/s at most; now {rate:,.0f} clicks/s for {LIVE_S} s")
+        waits_ms = (await _waits_ms(installation, consumer, int(rate * LIVE_S), rate))[int(rate * WARM_S) :]
     finally:
         await consumer.stop()
     delay_ms = DEFAULT.delays_ms[CLICK]
     p50, p99 = np.percentile(waits_ms, (50, 99)).tolist()
-    how = (
-        f"clicks at {rate:,.0f}/s = half of {capacity:,.0f} users/s; {delay_ms} ms by design; p50 {p50:.0f}; blend, CPU"
-    )
+    how = f"clicks at {rate:,.0f}/s = half of {capacity:,.0f}/s; {delay_ms} ms by design; p50 {p50:.0f}; blend, CPU"
     return [figure("event_to_candidate_p99_ms", p99, "ms", (AT_MOST, delay_ms + ALLOWED_MS), how)]
 
 
-async def _capacity(lab: Lab, consumer: AIOKafkaConsumer, model: Contender) -> float:
-    """Users a second while the model worker answers everybody that the past has left in the queue."""
-    lab.say("candidates: what the model worker can do")
-    seen: dict[str, float] = {}
+async def _answer_the_past(consumer: AIOKafkaConsumer, model: Contender) -> None:
+    """Wait until the model worker has answered everybody whom the past has left in the queue."""
+    seen: set[str] = set()
     deadline_s = time.monotonic() + 90
-    while time.monotonic() < deadline_s and len(seen) < USERS * 0.9:
-        arrived = await _arrivals(consumer, 0.2)
-        seen = arrived | seen
-        if model.process.poll() is not None:
-            message = f"the model worker ended: {model.log.read_text(errors='replace')[-800:]}"
+    while len(seen) < USERS * 0.9:
+        seen |= (await _arrivals(consumer, 0.2)).keys()
+        if model.process.poll() is not None or time.monotonic() > deadline_s:
+            tail = model.log.read_text(errors="replace")[-800:]
+            message = f"the model worker answered {len(seen)} of {USERS} users; its log closes with:\n{tail}"
             raise ContenderError(message)
-    times = np.sort(np.array(list(seen.values())))
-    if len(times) < USERS / 4:
-        message = f"the model worker made {len(times)} candidates for {USERS} users in 90 s"
-        raise ContenderError(message)
-    first, last = len(times) // 4, 3 * len(times) // 4
     while await _arrivals(consumer, 2.0):
-        pass  # the rest, so that the queue is empty when the measurement begins
-    return float((last - first) / (times[last] - times[first]))
+        pass
 
 
-async def _waits_ms(installation: Installation, consumer: AIOKafkaConsumer, rate: float) -> list[float]:
+async def _capacity(installation: Installation, consumer: AIOKafkaConsumer) -> float:
+    """Clicks a second that become candidates when everybody clicks once, as fast as clicks can be sent."""
+    waits_ms = np.sort(await _waits_ms(installation, consumer, USERS, math.inf))
+    longest_ms = float(waits_ms[int(0.9 * USERS)]) - DEFAULT.delays_ms[CLICK]
+    return 0.9 * USERS / longest_ms * 1000
+
+
+async def _waits_ms(installation: Installation, consumer: AIOKafkaConsumer, count: int, rate: float) -> list[float]:
     """Send clicks of one user after the other; milliseconds from each acknowledgement to the candidate's arrival."""
-    clicks = everything(int(rate * LIVE_S), users=USERS, items=ITEMS)
     everybody = np.random.default_rng(3).permutation(USERS) + 1_000_000
-    clicks = clicks._replace(user=np.resize(everybody, clicks.size), kind=np.ones(clicks.size, np.int64))
-    clicks = retimed(clicks, time.time_ns() // 1_000_000, LIVE_S * 1000)
+    clicks = everything(count, users=USERS, items=ITEMS)
+    clicks = clicks._replace(user=np.resize(everybody, count), kind=np.ones(count, np.int64))
+    clicks = retimed(clicks, time.time_ns() // 1_000_000, round(1000 * count / rate))
     waiting: dict[str, list[float]] = {}
     waits: list[float] = []
     sending = asyncio.create_task(_send(installation, clicks.keys(), clicks.values(), rate, waiting))
-    deadline_s = time.monotonic() + LIVE_S + LONGEST_WAIT_S
+    deadline_s = time.monotonic() + count / rate + LONGEST_WAIT_S
     while waiting or not sending.done():
         arrived = await _arrivals(consumer, 0.05)
         if time.monotonic() > deadline_s:
@@ -111,7 +112,7 @@ async def _waits_ms(installation: Installation, consumer: AIOKafkaConsumer, rate
             if acknowledged := waiting.pop(user, None):
                 waits.append((at_s - acknowledged[0]) * 1000)
     await sending
-    return waits[int(rate * WARM_S) :]
+    return waits
 
 
 async def _send(
