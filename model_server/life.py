@@ -25,11 +25,12 @@ from model_server.scoring import RankerSource
 from model_server.settings import ModelSettings
 from model_server.worker import Parts, Worker
 from schemas.keys import Keys
+from streams.features.blobs import UnreadableError
 from streams.features.calendar import Calendar
 from streams.features.declaration import DEFAULT, Declaration
 from streams.features.features_file import load
 from streams.features.items import ItemLayout
-from streams.features.rows import Layout, SchemaMismatchError
+from streams.features.rows import Layout
 from streams.service import http
 from streams.service.outbox import Outbox, OutboxError
 from streams.service.redis import connect
@@ -177,7 +178,7 @@ def _code(error: BaseException) -> int:
     """Say why the worker ends, and with which code."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, OutboxError | SchemaMismatchError):
+    if isinstance(error, OutboxError | UnreadableError):
         log.critical("%s", error)
         return EXIT_REFUSED
     if isinstance(error, RedisError):

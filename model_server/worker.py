@@ -30,7 +30,7 @@ from model_server.scoring import I64, RankerSource
 from model_server.settings import ModelSettings
 from schemas.keys import Keys
 from streams.features.calendar import Calendar
-from streams.features.rows import ENTRY, Layout
+from streams.features.rows import Layout
 from streams.service.outbox import Outbox
 from streams.service.waiting import Waiting as Missing
 
@@ -259,8 +259,7 @@ class Worker:
 
 
 def _history_entries(layout: Layout, persons: Sequence[Person]) -> I64:
-    used = [max(len(person.row) - layout.fixed_bytes, 0) // ENTRY.itemsize for person in persons]
-    return np.array(used, np.int64)
+    return np.array([layout.history_entries(person.row) for person in persons], np.int64)
 
 
 async def _wait(event: asyncio.Event, timeout_ms: float | None) -> None:

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from streams.app import Side
 from streams.chunks.chunking import LogCut, SeekOverdue, TopicGone
 from streams.chunks.liveness import EXIT_STUCK, Probe, end_process
-from streams.features.rows import SchemaMismatchError
+from streams.features.blobs import UnreadableError
 from streams.metrics import SideCollector
 from streams.needs import Needs
 from streams.service import http
@@ -109,7 +109,7 @@ def _code(life: asyncio.Task[None]) -> int:
     if error is None:
         logger.info("Told to stop: leaving the group.")
         return 0
-    if isinstance(error, Refused | Broken | LogCut | TopicGone | OutboxError | SchemaMismatchError):
+    if isinstance(error, Refused | Broken | LogCut | TopicGone | OutboxError | UnreadableError):
         logger.critical("%s", error)
         return EXIT_REFUSED
     if isinstance(error, SeekOverdue | KafkaError | OSError):

@@ -14,6 +14,9 @@ DERIVED_FIELDS = ("hour", "weekday", "holiday")
 """Fields looked up from place and time: hour 1..24, weekday 1..7 (Monday 1), holiday 1..4 (none, eve, on, after)."""
 DERIVED_SIZES = {"hour": 25, "weekday": 8, "holiday": 5}
 
+ROW_FORMAT = 2
+"""Counts up when the layout of stored rows changes for every declaration."""
+
 UNITS_MS = {"s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 URGENT, CLICK, BROWSE, BACKFILL = range(4)
@@ -98,6 +101,7 @@ class Declaration:
     def schema(self) -> int:
         """Number of the row's schema: changes with anything that changes the meaning of a stored byte."""
         meaning = (
+            ROW_FORMAT,
             [(k.name, k.window, k.history, k.active, k.item) for k in self.kinds],
             [(w.name, w.length_ms) for w in self.windows],
             self.scene,

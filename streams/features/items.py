@@ -6,9 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.features import blobs
+from streams.features.blobs import Shape
 from streams.features.declaration import BUCKETS, Declaration
 from streams.features.fold import turn
-from streams.features.rows import Rows, SchemaMismatchError, Slots, bytes_of
+from streams.features.rows import Field, Rows, Slots, padded, refuse_other_schema
 
 EPOCHS = 2
 """Epochs of a profile that are kept: the running one and the one before it."""
@@ -25,24 +27,22 @@ class ItemEvents(NamedTuple):
 
 
 class ItemLayout:
-    """Where each field of an item's row lies; all rows have the same length `row_bytes`."""
+    """Where each field of an item's row lies; `row_bytes` is its length in memory, blobs are shorter."""
 
     def __init__(self, declaration: Declaration) -> None:
         self.declaration = declaration
         self.schema = declaration.schema
         sizes = [declaration.size_of(name) for name in declaration.profile_names]
         self.offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self.dtype = np.dtype(
-            [
-                ("schema", "<u4"),
-                ("epoch", "<u4"),
-                ("first_ms", "<i8"),
-                ("last_ms", "<i8"),
-                ("totals", "<u4", (len(declaration.item_kinds),)),
-                ("windows", "<u4", (len(declaration.item_kinds), len(declaration.windows), BUCKETS)),
-                ("profiles", "<u2", (EPOCHS, int(self.offsets[-1]))),
-            ]
-        )
+        head: list[Field] = [("schema", "<u4"), ("epoch", "<u4"), ("first_ms", "<i8"), ("last_ms", "<i8")]
+        counters: list[Field] = [
+            ("totals", "<u4", (len(declaration.item_kinds),)),
+            ("windows", "<u4", (len(declaration.item_kinds), len(declaration.windows), BUCKETS)),
+            ("profiles", "<u2", (EPOCHS, int(self.offsets[-1]))),
+        ]
+        counters = padded(counters, "pad")
+        self.shape = Shape(np.dtype(head).itemsize, np.dtype(counters).itemsize, 0)
+        self.dtype = np.dtype([*head, *counters])
         self.row_bytes = self.dtype.itemsize
         self.kind_column = np.array(
             [next((i for i, k in enumerate(declaration.item_kinds) if k is kind), -1) for kind in declaration.kinds]
@@ -57,31 +57,16 @@ class ItemLayout:
         """`n` rows of items nothing is known of."""
         return np.zeros(n, self.dtype)
 
-    def unpack(self, blobs: Sequence[bytes | None]) -> Rows:
+    def pack(self, rows: Rows, slots: Slots | None = None) -> list[bytes]:
+        """Blobs of the rows, or of those at `slots`."""
+        slots = np.arange(len(rows)) if slots is None else slots
+        return blobs.pack(self.shape, blobs.dense(rows), slots, np.zeros(len(slots), np.int64))
+
+    def unpack(self, stored: Sequence[bytes | None]) -> Rows:
         """Rows of the stored blobs, empty for None. Raises SchemaMismatchError on bytes of another declaration."""
-        rows = np.frombuffer(bytearray(b"".join([b or bytes(self.row_bytes) for b in blobs])), np.uint8)
-        if len(rows) != self.row_bytes * len(blobs):
-            text = f"a stored item row is not {self.row_bytes} bytes long: start with the old features.toml, or rebuild"
-            raise SchemaMismatchError(text)
-        made = rows.view(self.dtype)
-        wrong = made["schema"][(made["schema"] != self.schema) & (made["schema"] != 0)]
-        if len(wrong):
-            text = (
-                f"a stored item row has schema {int(wrong[0])}, this process reads schema {self.schema}: "
-                "use the old features.toml (KAIROS_FEATURES), or rebuild into a new namespace (docs/features.md)"
-            )
-            raise SchemaMismatchError(text)
-        return made
-
-    def blob_bytes(self, _rows: Rows, slots: Slots) -> I64:
-        """Lengths of the blobs of the rows at `slots`."""
-        return np.full(len(slots), self.row_bytes, np.int64)
-
-    def pack(self, rows: Rows) -> list[memoryview]:
-        """Bytes of each row, views into one copy."""
-        width = self.row_bytes
-        whole = bytes_of(rows)
-        return [whole[i * width : (i + 1) * width] for i in range(len(rows))]
+        refuse_other_schema(self.schema, stored)
+        rows = blobs.unpack(self.shape, stored, lambda heads: np.zeros(len(heads), np.int64))
+        return rows.view(self.dtype)[:, 0]
 
 
 def fold_items(layout: ItemLayout, rows: Rows, slot: Slots, events: ItemEvents) -> Slots:

@@ -6,6 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.features import blobs
+from streams.features.blobs import Shape, UnreadableError
 from streams.features.declaration import BUCKETS, Declaration
 
 Rows = NDArray[np.void]
@@ -13,24 +15,27 @@ Rows = NDArray[np.void]
 Slots = NDArray[np.int64]
 """Positions of rows in a slab."""
 
+Field = tuple[str, str] | tuple[str, str | np.dtype[np.void], tuple[int, ...]]
+"""A field of a row's dtype."""
+
 ENTRY = np.dtype([("key", "<u8"), ("item", "<u8")])
 """One entry of a history: key = ts_s << 32 | kind << 24 | dwell << 16 | page << 8 | device, and the item's code."""
 
 
-class SchemaMismatchError(ValueError):
+class SchemaMismatchError(UnreadableError):
     """A stored row was written under another declaration; the text names both schemas and the way out."""
 
 
 class Layout:
-    """Where each field of a user's row lies; bytes are little-endian, the history last so that blobs can be cut.
+    """Where each field of a user's row lies: its head, its counters, its history; bytes are little-endian.
 
-    `fixed_bytes`: length of the part every blob has. A blob is that part and the used history entries.
+    `row_bytes`: length of a row in memory. Blobs are shorter, see `streams.features.blobs`.
     """
 
     def __init__(self, declaration: Declaration) -> None:
         self.declaration = declaration
         self.schema = declaration.schema
-        head: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = [
+        head: list[Field] = [
             ("schema", "<u4"),
             ("history_n", "<u2"),
             ("spare", "<u2"),
@@ -45,59 +50,59 @@ class Layout:
             ("zone", "<u4"),
             ("priced", "<u4"),
             ("dwell_s", "<u4"),
-            ("totals", "<u4", (len(declaration.kinds),)),
             ("scene", "u1", (len(declaration.scene),)),
+        ]
+        counters: list[Field] = [
+            ("totals", "<u4", (len(declaration.kinds),)),
             ("windows", "u1", (len(declaration.window_kinds), len(declaration.windows), BUCKETS)),
         ]
         if declaration.hour_of_week:
-            head.append(("hour_of_week", "u1", (168,)))
-        fixed = np.dtype(head).itemsize
-        head.append(("pad", "u1", (-fixed % 8,)))
-        self.fixed_bytes = fixed + -fixed % 8
-        self.dtype = np.dtype([*head, ("history", ENTRY, (declaration.history,))])
+            counters.append(("hour_of_week", "u1", (168,)))
+        history: list[Field] = [("history", ENTRY, (declaration.history,))]
+        head, counters = padded(head, "pad"), padded(counters, "counters_pad")
+        self.shape = Shape(*(np.dtype(part).itemsize for part in (head, counters, history)))
+        self.dtype = np.dtype([*head, *counters, *history])
         self.row_bytes = self.dtype.itemsize
 
     def empty(self, n: int) -> Rows:
         """`n` rows of users nothing is known of."""
         return np.zeros(n, self.dtype)
 
-    def unpack(self, blobs: Sequence[bytes | None]) -> Rows:
+    def pack(self, rows: Rows, slots: Slots | None = None) -> list[bytes]:
+        """Blobs of the rows, or of those at `slots`."""
+        slots = np.arange(len(rows)) if slots is None else slots
+        tails = rows["history_n"][slots].astype(np.int64) * ENTRY.itemsize
+        return blobs.pack(self.shape, blobs.dense(rows), slots, tails)
+
+    def unpack(self, stored: Sequence[bytes | None]) -> Rows:
         """Rows of the stored blobs, empty for None. Raises SchemaMismatchError on bytes of another declaration."""
-        width = self.row_bytes
-        joined = b"".join([(blob or b"").ljust(width, b"\0") for blob in blobs])
-        if len(joined) != width * len(blobs):
-            raise SchemaMismatchError(self._mismatch(next(b for b in blobs if b and len(b) > width)))
-        rows = np.frombuffer(bytearray(joined), self.dtype)
-        schemas = rows["schema"]
-        wrong = (schemas != self.schema) & (schemas != 0)
-        if wrong.any():
-            blob = blobs[int(np.flatnonzero(wrong)[0])]
-            raise SchemaMismatchError(self._mismatch(blob or b""))
-        return rows
+        refuse_other_schema(self.schema, stored)
+        rows = blobs.unpack(self.shape, stored, lambda heads: heads[:, 4:6].copy().view("<u2")[:, 0] * ENTRY.itemsize)
+        return rows.view(self.dtype)[:, 0]
 
-    def _mismatch(self, blob: bytes) -> str:
-        found = int.from_bytes(blob[:4], "little")
-        return (
-            f"a stored row has schema {found}, this process reads schema {self.schema}: the declaration changed, "
-            "or KAIROS_FEATURES is not set here. Use the old features.toml, or rebuild into a new namespace: "
-            "docs/features.md"
-        )
-
-    def blob_bytes(self, rows: Rows, slots: Slots) -> NDArray[np.int64]:
-        """Lengths of the blobs of the rows at `slots`."""
-        return self.fixed_bytes + rows["history_n"][slots].astype(np.int64) * ENTRY.itemsize
-
-    def pack(self, rows: Rows) -> list[memoryview]:
-        """Bytes of each row, views into one copy: the fixed part and the used history entries."""
-        width = self.row_bytes
-        whole = bytes_of(rows)
-        ends = (np.arange(len(rows)) * width + self.fixed_bytes + rows["history_n"] * ENTRY.itemsize).tolist()
-        return [whole[i * width : end] for i, end in enumerate(ends)]
+    @staticmethod
+    def history_entries(blob: bytes) -> int:
+        """How many history entries a blob holds, without unpacking it; 0 for an empty one."""
+        return int.from_bytes(blob[4:6], "little")
 
 
-def bytes_of(rows: Rows) -> memoryview:
-    """The bytes of rows, one after the other."""
-    return memoryview(np.ascontiguousarray(rows).view(np.uint8).reshape(-1))  # type: ignore[arg-type]
+def padded(fields: list[Field], name: str) -> list[Field]:
+    """The fields, filled up to a multiple of eight bytes."""
+    rest = -np.dtype(fields).itemsize % 8
+    return [*fields, (name, "u1", (rest,))] if rest else fields
+
+
+def refuse_other_schema(schema: int, stored: Sequence[bytes | None]) -> None:
+    """Raises SchemaMismatchError when a stored blob begins with another schema number."""
+    mine = schema.to_bytes(4, "little")
+    for blob in stored:
+        if blob and not blob.startswith(mine):
+            message = (
+                f"a stored row has schema {int.from_bytes(blob[:4], 'little')}, this process reads schema {schema}: "
+                "the declaration changed, or KAIROS_FEATURES is not set here. Use the old features.toml, or rebuild "
+                "into a new namespace: docs/features.md"
+            )
+            raise SchemaMismatchError(message)
 
 
 class RowLayout(Protocol):
@@ -106,7 +111,8 @@ class RowLayout(Protocol):
     dtype: np.dtype[np.void]
 
     def empty(self, n: int) -> Rows: ...
-    def unpack(self, blobs: Sequence[bytes | None]) -> Rows: ...
+    def unpack(self, stored: Sequence[bytes | None]) -> Rows: ...
+    def pack(self, rows: Rows, slots: Slots | None = None) -> list[bytes]: ...
 
 
 class RowSlab:
@@ -125,14 +131,14 @@ class RowSlab:
         slot_of = self.slot_of
         return list(dict.fromkeys([k for k in keys if k not in slot_of]))
 
-    def add(self, keys: Sequence[str], blobs: Sequence[bytes | None] | None = None) -> None:
+    def add(self, keys: Sequence[str], stored: Sequence[bytes | None] | None = None) -> None:
         """Give each of `keys` (distinct, not here yet) a row: unpacked from its blob, empty without one."""
         start = len(self.slot_of)
         self._reserve(start + len(keys))
-        if blobs is None:
+        if stored is None:
             self.rows[start : start + len(keys)] = np.zeros((), self.layout.dtype)
         else:
-            self.rows[start : start + len(keys)] = self.layout.unpack(blobs)
+            self.rows[start : start + len(keys)] = self.layout.unpack(stored)
         self.slot_of.update(zip(keys, range(start, start + len(keys)), strict=True))
 
     def slots(self, keys: Sequence[str]) -> Slots:

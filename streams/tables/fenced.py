@@ -18,8 +18,9 @@ from typing import Generic, Required, TypedDict, TypeVar
 from redis.exceptions import ResponseError
 
 from schemas.keys import Keys
+from streams.features.blobs import UnreadableError
 from streams.features.items import ItemLayout
-from streams.features.rows import Layout, SchemaMismatchError
+from streams.features.rows import Layout
 from streams.tables.errors import Evicting, NotInitialised, OtherDeclaration, Rewind, Stale
 from streams.tables.part import Chunk, LogFacts, Outcome, Part, TableStats, known_in, refuse_lost_log
 from streams.tables.store import ItemWrite, Move, Store, UserWrite
@@ -218,7 +219,7 @@ class FencedTable(ABC, Generic[C]):
         attempt.fresh = self._above(part, attempt.change, fence)
         try:
             await self._hold(part, chunk.partition, attempt.fresh)
-        except SchemaMismatchError as error:
+        except UnreadableError as error:
             raise OtherDeclaration(str(error)) from error
         write = self._fold_held(part, attempt.fresh)
         ver = f"{self._writer}.{next(self._count)}".encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from streams.features.items import ItemLayout
-from streams.features.rows import Layout, Rows, RowSlab, Slots, bytes_of
+from streams.features.rows import Layout, Rows, RowSlab, Slots
 
 ReadRows = Callable[[list[bytes]], Awaitable[list[bytes | None]]]
 
@@ -37,10 +37,7 @@ class RowCache:
 
     def blobs(self, slots: Slots) -> list[bytes]:
         """Copies of the rows at `slots`, as they are stored: a write in flight does not see later folds."""
-        whole = bytes_of(self.rows)
-        starts = slots * self.layout.row_bytes
-        ends = starts + self.layout.blob_bytes(self.rows, slots)
-        return [bytes(whole[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return self.layout.pack(self.rows, slots)
 
     async def hold(self, keys: Sequence[str], read: ReadRows, limit_bytes: int) -> int:
         """Hold the rows of these keys; how many had to be read. Above the limit all others are forgotten first."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from schemas.events import Event, Run, Scene
+from streams.features.blobs import CorruptError
 from streams.features.calendar import zone_code
 from streams.features.columns import Encoder, item_code
 from streams.features.declaration import BUCKETS, DEFAULT, Declaration
@@ -198,12 +199,26 @@ def test_dwell_codes_grow_with_the_logarithm() -> None:
     assert codes.tolist() == [0, 1, 1, 2, 3, 4, 32]
 
 
-def test_a_blob_is_cut_after_the_used_entries_and_comes_back_whole() -> None:
+def test_a_blob_leaves_out_what_is_zero_and_comes_back_whole() -> None:
+    store = Store()
+    store.fold([event(T0), event(T0 + 1000, item="i2")])
+    blob, layout = store.blob(), store.layout
+    filled = np.count_nonzero(layout.unpack([blob]).view(np.uint8)[layout.shape.head :][: layout.shape.counters])
+    assert len(blob) == layout.shape.head + layout.shape.bitmap + filled + 2 * 16
+    assert layout.history_entries(blob) == 2
+    rows = layout.unpack([blob, None])
+    assert rows[0] == store.slab.rows[store.slab.slots(["u"])][0]
+    assert not rows[1].tobytes().strip(b"\0")
+    assert layout.pack(rows)[0] == blob
+
+
+def test_a_cut_or_foreign_blob_is_refused_not_misread() -> None:
     store = Store()
     store.fold([event(T0), event(T0 + 1000, item="i2")])
     blob = store.blob()
-    assert len(blob) == store.layout.fixed_bytes + 2 * 16
-    assert store.layout.pack(store.layout.unpack([blob, None]))[0] == blob
+    for spoilt in (blob[:-1], blob + b"x", blob[:50], blob[:4] + b"\xff" + blob[5:]):
+        with pytest.raises(CorruptError, match="not as long as its own head says"):
+            store.layout.unpack([spoilt])
 
 
 def test_a_row_of_another_declaration_is_refused_not_misread() -> None:

@@ -1,0 +1,89 @@
+"""Rows as stored bytes: most counters of most rows are zero, and zero bytes are not stored.
+
+A blob is the row's head as it is, a bitmap of which bytes of its counters are not zero, those bytes, and the used part
+of its tail. Rows in memory stay dense, so that folding and reading are plain array arithmetic.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+I64 = NDArray[np.int64]
+
+
+class UnreadableError(ValueError):
+    """Root: a stored row that this process must not read."""
+
+
+class CorruptError(UnreadableError):
+    """A blob is not as long as its own head and bitmap say."""
+
+
+class Shape(NamedTuple):
+    """Bytes of a dense row: its head, its counters (a multiple of 8) and the longest tail."""
+
+    head: int
+    counters: int
+    tail: int
+
+    @property
+    def bitmap(self) -> int:
+        return self.counters // 8
+
+    @property
+    def row(self) -> int:
+        return self.head + self.counters + self.tail
+
+
+def pack(shape: Shape, rows: Bytes, slots: I64, tail_bytes: I64) -> list[bytes]:
+    """Blobs of the dense rows u8[R, shape.row] at `slots`, of whose tails `tail_bytes` i64[U] are used."""
+    start = shape.head + shape.counters
+    counters = rows[slots, shape.head : start]
+    filled = counters != 0
+    front = np.concatenate([rows[slots, : shape.head], np.packbits(filled, axis=1)], axis=1)
+    ends = np.cumsum(np.count_nonzero(filled, axis=1)).tolist()
+    values, fronts, whole = counters[filled].tobytes(), front.tobytes(), memoryview(rows.reshape(-1))  # type: ignore[arg-type]
+    width = front.shape[1]
+    tails = slots * shape.row + start
+    join = b"".join
+    return [
+        join((fronts[i * width : (i + 1) * width], values[since:end], whole[tail:tail_end]))
+        for i, (since, end, tail, tail_end) in enumerate(
+            zip([0, *ends[:-1]], ends, tails.tolist(), (tails + tail_bytes).tolist(), strict=True)
+        )
+    ]
+
+
+def unpack(shape: Shape, blobs: Sequence[bytes | None], tail_bytes: Callable[[Bytes], I64]) -> Bytes:
+    """Dense rows u8[U, shape.row] of blobs, zeros for None; `tail_bytes` reads them from heads u8[U, shape.head].
+
+    Raises CorruptError.
+    """
+    lengths = np.fromiter([len(blob or b"") for blob in blobs], np.int64, len(blobs))
+    longest = max(int(lengths.max(initial=0)), shape.head + shape.bitmap)
+    table = np.frombuffer(b"".join([(blob or b"").ljust(longest, b"\0") for blob in blobs]), np.uint8)
+    table = table.reshape(len(blobs), longest)
+    rows = np.zeros((len(blobs), shape.row), np.uint8)
+    rows[:, : shape.head] = table[:, : shape.head]
+    start = shape.head + shape.bitmap
+    filled = np.unpackbits(table[:, shape.head : start], axis=1).view(np.bool_)
+    values = np.count_nonzero(filled, axis=1)
+    tails = tail_bytes(rows[:, : shape.head])
+    if (tails > shape.tail).any() or (lengths != np.where(lengths > 0, start + values + tails, 0)).any():
+        text = "A stored row is not as long as its own head says: it was cut or written by something else"
+        raise CorruptError(text)
+    column = np.arange(longest) - start
+    rows[:, shape.head : shape.head + shape.counters][filled] = table[(column >= 0) & (column < values[:, None])]
+    if shape.tail:
+        used = np.arange(shape.tail) < tails[:, None]
+        column = column - values[:, None]
+        rows[:, shape.row - shape.tail :][used] = table[(column >= 0) & (column < tails[:, None])]
+    return rows
+
+
+def dense(rows: NDArray[np.void]) -> Bytes:
+    """The bytes u8[R, row] of structured rows, shared where they lie together."""
+    return np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
