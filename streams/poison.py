@@ -15,7 +15,7 @@ MOST = 8
 
 async def culprits(n: int, works: Callable[[Positions], Awaitable[bool]]) -> list[int]:
     """Positions of the events, of `n`, that fail even alone; none when no single one does or when all of many do."""
-    suspects: list[Positions] = [np.arange(n)]
+    suspects: list[Positions] = [np.arange(n)] if n else []
     found: list[int] = []
     while suspects:
         group = suspects.pop()

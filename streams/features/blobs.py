@@ -40,6 +40,8 @@ class Shape(NamedTuple):
 
 def pack(shape: Shape, rows: Bytes, slots: I64, tail_bytes: I64) -> list[bytes]:
     """Blobs of the dense rows u8[R, shape.row] at `slots`, of whose tails `tail_bytes` i64[U] are used."""
+    if not len(slots):
+        return []
     start = shape.head + shape.counters
     counters = rows[slots, shape.head : start]
     filled = counters != 0

@@ -83,3 +83,8 @@ def test_a_row_of_another_declaration_is_refused() -> None:
     fold_items(LAYOUT, rows, np.zeros(1, np.int64), events([T0]))
     with pytest.raises(SchemaMismatchError, match="rebuild into a new namespace"):
         other.unpack([bytes(LAYOUT.pack(rows)[0])])
+
+
+def test_no_rows_have_no_blobs() -> None:
+    assert LAYOUT.pack(LAYOUT.empty(4), np.empty(0, np.int64)) == []
+    assert len(LAYOUT.unpack([])) == 0

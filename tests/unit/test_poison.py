@@ -38,3 +38,10 @@ async def test_events_that_fail_only_together_are_not_to_blame() -> None:
         return len(group) < 5
 
     assert await culprits(20, works) == []
+
+
+async def test_a_step_that_fails_without_any_event_is_not_searched_for_ever() -> None:
+    async def never(_group: Positions) -> bool:
+        return False
+
+    assert await culprits(0, never) == []
