@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 
-from streams.service import logs, settings
+from streams.service import logs, loop, settings
 
 
 def worker(argv: list[str]) -> int:
@@ -24,7 +24,7 @@ def worker(argv: list[str]) -> int:
     if read.shell.log_level != "debug":
         for name in ("faust", "mode", "aiokafka"):  # a page of lines at every start and rebalance
             logging.getLogger(name).setLevel(logging.WARNING)
-    return asyncio.run(work(read, (arguments.only,) if arguments.only else SIDES))
+    return loop.run(work(read, (arguments.only,) if arguments.only else SIDES))
 
 
 def topics(argv: list[str]) -> int:

@@ -25,7 +25,7 @@ from streams.features.columns import Encoder
 from streams.poison import Positions, culprits
 from streams.tables.errors import Stale, TableError
 from streams.tables.part import Chunk, Outcome, known_in
-from streams.tables.users import UserChange, UserTable
+from streams.tables.users import UserChange, UserTable, heard
 from streams.tables.weather import never
 
 
@@ -196,7 +196,8 @@ class Pipeline:
         users = [event.user_id for event in run.events]
         items = [event.item_id for event in run.events]
         deltas = self._maker.make(reading.source, offsets, columns, items)
-        return UserChange(offsets, users, columns, reading.now_ms), deltas
+        began_ms = heard(reading.records[0].timestamp, reading.now_ms)
+        return UserChange(offsets, users, columns, reading.now_ms, began_ms), deltas
 
     async def _understands(self, reading: _Reading, run: Run, group: Positions) -> bool:
         try:

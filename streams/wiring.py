@@ -67,6 +67,8 @@ class Wiring:
         self.outbox = Outbox(settings.connections, largest_record_bytes=LARGEST_DEAD_LETTER_BYTES)
         self.registry = metrics.registry()
         self.words: dict[str, metrics.Words] = {}
+        # Loading the tables behind the calendar takes a second: before the group counts on this worker.
+        self._encoder = Encoder(self.tables.declaration, Calendar(settings.tools.features.zone))
         self._letters = DeadLetterSink(self.outbox, self.topics.dead_letters, now_ms)
         self._chunks = metrics.chunk_histogram(self.registry)
         self._scripts = metrics.script_histogram(self.registry)
@@ -90,7 +92,7 @@ class Wiring:
         settings, table = self.settings, self.tables.users
         pipeline = Pipeline(
             table,
-            Encoder(self.tables.declaration, Calendar(settings.tools.features.zone)),
+            self._encoder,
             self.topics,
             self._letters,
             DeltaSink(self.outbox, self.topics.deltas),

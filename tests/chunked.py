@@ -88,7 +88,7 @@ def change(log: Sequence[Record]) -> UserChange:
     run = decode_run(log, kinds=words, now_ms=NOW_MS, max_skew_ms=0, horizon_ms=400 * 86_400_000)
     assert not run.rejects
     offsets = np.array([log[i].offset for i in run.index], np.int64)
-    return UserChange(offsets, [e.user_id for e in run.events], ENCODER.encode(run), NOW_MS)
+    return UserChange(offsets, [e.user_id for e in run.events], ENCODER.encode(run), NOW_MS, NOW_MS)
 
 
 def items(log: Sequence[Raw]) -> list[str]:

@@ -6,13 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.features.columns import Columns
-from streams.features.declaration import BUCKETS, Declaration
+from streams.features.declaration import BUCKETS
 from streams.features.groups import Groups
 from streams.features.history import entries_of, fold_history
 from streams.features.rows import Layout, Rows, Slots
-
-NO_RESCORE = 255
-"""Priority of a user whom no event of the run asks to rescore."""
 
 I64 = NDArray[np.int64]
 
@@ -32,17 +29,17 @@ def fold_users(layout: Layout, rows: Rows, slot: Slots, columns: Columns) -> Fol
     """Fold E events into `rows` at `slot` i64[E], in place; never raises on decoded events."""
     if columns.size == 0:
         return Folded(np.empty(0, np.int64), np.empty(0, np.uint8), {})
-    declaration = layout.declaration
     entry = entries_of(layout, columns)
     groups = Groups.of(np.lexsort((entry["item"], entry["key"], slot)), slot)
     ordered = columns.take(groups.order)
     rows["schema"][groups.slots] = layout.schema
     before, after = _fold_times(rows, groups, ordered.ts_ms)
-    late = _fold_windows(declaration, rows, groups, ordered, before, after)
-    _fold_sums(declaration, rows, slot, columns)
+    late = _fold_windows(layout, rows, groups, ordered, before, after)
+    _fold_sums(layout, rows, slot, columns)
     fold_history(layout, rows, groups, ordered.kind, entry[groups.order])
-    _fold_scene(declaration, rows, groups, ordered)
-    return Folded(groups.slots, _priority(declaration, groups, ordered.kind), late)
+    _fold_scene(layout, rows, groups, ordered)
+    priority = np.minimum.reduceat(layout.kinds.priority[ordered.kind], groups.starts)
+    return Folded(groups.slots, np.asarray(priority), late)
 
 
 def _fold_times(rows: Rows, groups: Groups, ts_ms: I64) -> tuple[I64, I64]:
@@ -67,20 +64,18 @@ _KEPT = (np.arange(BUCKETS + 1)[:, None, None] <= _STEPS_BACK).astype(np.uint8).
 
 
 def _fold_windows(
-    declaration: Declaration, rows: Rows, groups: Groups, ordered: Columns, before: I64, after: I64
+    layout: Layout, rows: Rows, groups: Groups, ordered: Columns, before: I64, after: I64
 ) -> dict[str, int]:
-    hops = np.array([w.hop_ms for w in declaration.windows], np.int64)
-    top = after[:, None] // hops
+    hops = layout.hops
+    top, top_before = after[:, None] // hops, before[:, None] // hops
     windows = rows["windows"][groups.slots]
-    moved = top != before[:, None] // hops
-    if moved.any():
-        keep = turn(before[:, None] // hops, top)
-        windows *= keep[:, None, :, :]
-    column = np.array([_position(declaration, k.name) for k in declaration.kinds])[ordered.kind]
+    if (top != top_before).any():
+        windows *= turn(top_before, top)[:, None, :, :]
+    column = layout.kinds.window[ordered.kind]
     bucket = ordered.ts_ms[:, None] // hops
     inside = (bucket > top[groups.group] - BUCKETS) & (column >= 0)[:, None]
-    width = len(declaration.windows)
-    cell = ((groups.group * len(declaration.window_kinds) + column)[:, None] * width + np.arange(width)) * BUCKETS
+    kinds, width = windows.shape[1:3]
+    cell = ((groups.group * kinds + column)[:, None] * width + np.arange(width)) * BUCKETS
     cell += bucket % BUCKETS
     _add_saturating(windows, cell[inside], int(np.diff(groups.starts, append=len(bucket)).max()))
     rows["windows"][groups.slots] = windows
@@ -93,10 +88,6 @@ def _add_saturating(counts: NDArray[np.uint8], cell: I64, most: int) -> None:
     np.add.at(added.reshape(-1), cell, added.dtype.type(1))
     np.minimum(added, 255 - counts, out=added)
     np.add(counts, added, out=counts, casting="unsafe")
-
-
-def _position(declaration: Declaration, name: str) -> int:
-    return next((i for i, k in enumerate(declaration.window_kinds) if k.name == name), -1)
 
 
 def _lateness(inside: NDArray[np.bool_], counted: NDArray[np.bool_], late: NDArray[np.bool_]) -> dict[str, int]:
@@ -113,34 +104,36 @@ def _lateness(inside: NDArray[np.bool_], counted: NDArray[np.bool_], late: NDArr
     return {k: n for k, n in outcome.items() if n}
 
 
-def _fold_sums(declaration: Declaration, rows: Rows, slot: Slots, columns: Columns) -> None:
+def _fold_sums(layout: Layout, rows: Rows, slot: Slots, columns: Columns) -> None:
     _count(rows["totals"], slot, columns.kind, 2**32 - 1)
-    active = np.array([k.active for k in declaration.kinds])[columns.kind]
-    if declaration.hour_of_week:
+    active = layout.kinds.active[columns.kind]
+    if layout.declaration.hour_of_week:
         hour = columns.codes[:, -3].astype(np.int64) - 1 + 24 * (columns.codes[:, -2].astype(np.int64) - 1)
         _count(rows["hour_of_week"], slot[active], hour[active], 255)
-    priced = active & (columns.price_minor > 0)
-    np.add.at(rows["price_sum_minor"], slot[priced], columns.price_minor[priced])
-    np.add.at(rows["priced"], slot[priced], 1)
-    stayed = columns.dwell_ms >= 1000
-    np.add.at(rows["dwell_s"], slot[stayed], (columns.dwell_ms[stayed] // 1000).astype(np.uint32))
-    for name in ("opted_out", "token_dead"):
-        code = next((i for i, k in enumerate(declaration.kinds) if k.name == name), None)
-        if code is not None and (said := columns.kind == code).any():
-            np.maximum.at(rows[f"{name}_ms"], slot[said], columns.ts_ms[said])
+    priced = np.flatnonzero(active & (columns.price_minor > 0))
+    if len(priced):
+        np.add.at(rows["price_sum_minor"], slot[priced], columns.price_minor[priced])
+        np.add.at(rows["priced"], slot[priced], np.uint32(1))
+    stayed = np.flatnonzero(columns.dwell_ms >= 1000)
+    if len(stayed):
+        np.add.at(rows["dwell_s"], slot[stayed], (columns.dwell_ms[stayed] // 1000).astype(np.uint32))
+    for name, code in layout.kinds.marks.items():
+        if code >= 0 and (said := columns.kind == code).any():
+            np.maximum.at(rows[name], slot[said], columns.ts_ms[said])
 
 
 def _count(table: NDArray[np.integer], slot: Slots, column: NDArray[np.integer], ceiling: int) -> None:
     """Add one to `table[slot, column]` for each pair, saturating at `ceiling`."""
     width = table.shape[1]
-    cells, n = np.unique(slot * width + column, return_counts=True)
-    at = (cells // width, cells % width)
-    table[at] = np.minimum(table[at].astype(np.int64) + n, ceiling)
+    cells = np.sort(slot * width + column)
+    first = np.flatnonzero(np.append(True, cells[1:] != cells[:-1])[: len(cells)])
+    at = np.divmod(cells[first], width)
+    table[at] = np.minimum(table[at].astype(np.int64) + np.diff(first, append=len(cells)), ceiling)
 
 
-def _fold_scene(declaration: Declaration, rows: Rows, groups: Groups, ordered: Columns) -> None:
-    active = np.array([k.active for k in declaration.kinds])[ordered.kind]
-    width = len(declaration.scene)
+def _fold_scene(layout: Layout, rows: Rows, groups: Groups, ordered: Columns) -> None:
+    active = layout.kinds.active[ordered.kind]
+    width = len(layout.declaration.scene)
     codes = np.ascontiguousarray(ordered.codes[:, :width]).view(f"V{width}").reshape(-1)
     _latest(rows, "scene_ms", groups, ordered.ts_ms, active & ordered.scened, {"scene": codes})
     placed = active & ((ordered.zone > 0) | (ordered.locale != b""))
@@ -185,8 +178,3 @@ def _largest(event: I64, group: I64, values: dict[str, NDArray[np.generic]]) -> 
 
 def _plain(value: np.generic | NDArray[np.generic]) -> bytes | int:
     return value.tobytes() if isinstance(value, np.ndarray | np.void) else value.item()
-
-
-def _priority(declaration: Declaration, groups: Groups, kind: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    classes = [NO_RESCORE if k.priority is None else k.priority for k in declaration.kinds]
-    return np.asarray(np.minimum.reduceat(np.array(classes, np.uint8)[kind], groups.starts))

@@ -36,7 +36,7 @@ def dwell_code(dwell_ms: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 def fold_history(layout: Layout, rows: Rows, groups: Groups, kind: NDArray[np.uint8], entry: NDArray[np.void]) -> None:
     """Put the sorted events' entries into their users' histories, which keep the newest `declaration.history`."""
-    kept = np.array([k.history for k in layout.declaration.kinds])[kind]
+    kept = layout.kinds.history[kind]
     entry, slot = entry[kept], groups.slots[groups.group[kept]]
     if len(entry) == 0:
         return

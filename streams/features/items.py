@@ -44,6 +44,7 @@ class ItemLayout:
         self.shape = Shape(np.dtype(head).itemsize, np.dtype(counters).itemsize, 0)
         self.dtype = np.dtype([*head, *counters])
         self.row_bytes = self.dtype.itemsize
+        self.hops = np.array([window.hop_ms for window in declaration.windows], np.int64)
         self.kind_column = np.array(
             [next((i for i, k in enumerate(declaration.item_kinds) if k is kind), -1) for kind in declaration.kinds]
         )
@@ -93,7 +94,7 @@ def _fold_windows(
     layout: ItemLayout, rows: Rows, touched: Slots, group: I64, events: ItemEvents, before: I64, after: I64
 ) -> None:
     declaration = layout.declaration
-    hops = np.array([w.hop_ms for w in declaration.windows], np.int64)
+    hops = layout.hops
     column = layout.kind_column[events.kind]
     np.add.at(rows["totals"], (touched[group], column), np.uint32(1))
     top = after[:, None] // hops
@@ -146,11 +147,9 @@ def decayed(windows: NDArray[np.integer], last_ms: I64, now_ms: int | I64, hops:
 
 def item_view(layout: ItemLayout, rows: Rows, now_ms: int | I64, *, profiles: bool = True) -> ItemView:
     """Rows as a reader at `now_ms` (one time, or one for each row) sees them."""
-    declaration = layout.declaration
-    hops = np.array([w.hop_ms for w in declaration.windows], np.int64)
     seen = rows["schema"] != 0
     return ItemView(
-        windows=decayed(rows["windows"], rows["last_ms"], now_ms, hops),
+        windows=decayed(rows["windows"], rows["last_ms"], now_ms, layout.hops),
         totals=rows["totals"].copy(),
         idle_ms=np.where(seen, np.maximum(now_ms - rows["last_ms"], 0), -1),
         age_ms=np.where(seen, np.maximum(now_ms - rows["first_ms"], 0), -1),

@@ -15,6 +15,9 @@ Rows = NDArray[np.void]
 Slots = NDArray[np.int64]
 """Positions of rows in a slab."""
 
+NO_RESCORE = 255
+"""Priority of a user whom no event of a run asks to rescore."""
+
 Field = tuple[str, str] | tuple[str, str | np.dtype[np.void], tuple[int, ...]]
 """A field of a row's dtype."""
 
@@ -26,6 +29,19 @@ class SchemaMismatchError(UnreadableError):
     """A stored row was written under another declaration; the text names both schemas and the way out."""
 
 
+class KindTable:
+    """What the fold asks of each kind, as arrays by its code: its window's column or -1, whether it is active, ..."""
+
+    def __init__(self, declaration: Declaration) -> None:
+        kinds = declaration.kinds
+        names = [kind.name for kind in declaration.window_kinds]
+        self.window = np.array([names.index(k.name) if k.name in names else -1 for k in kinds], np.int64)
+        self.active = np.array([kind.active for kind in kinds])
+        self.history = np.array([kind.history for kind in kinds])
+        self.priority = np.array([NO_RESCORE if k.priority is None else k.priority for k in kinds], np.uint8)
+        self.marks = {f"{name}_ms": declaration.code(name) for name in ("opted_out", "token_dead")}
+
+
 class Layout:
     """Where each field of a user's row lies: its head, its counters, its history; bytes are little-endian.
 
@@ -35,6 +51,8 @@ class Layout:
     def __init__(self, declaration: Declaration) -> None:
         self.declaration = declaration
         self.schema = declaration.schema
+        self.kinds = KindTable(declaration)
+        self.hops = np.array([window.hop_ms for window in declaration.windows], np.int64)
         head: list[Field] = [
             ("schema", "<u4"),
             ("history_n", "<u2"),

@@ -56,7 +56,6 @@ def user_view(layout: Layout, rows: Rows, now_ms: int | I64) -> UserView:
     """Rows as a reader at `now_ms` (one time, or one for each row) sees them."""
     declaration = layout.declaration
     now = np.broadcast_to(np.asarray(now_ms, np.int64), (len(rows),))
-    hops = np.array([w.hop_ms for w in declaration.windows], np.int64)
     seen = rows["schema"] != 0
     key, item, valid = _newest_first(rows)
     kind = (key >> np.uint64(24)).astype(np.uint8)
@@ -64,7 +63,7 @@ def user_view(layout: Layout, rows: Rows, now_ms: int | I64) -> UserView:
     start_s, last_s, session_n = _sessions(layout, ts_s, kind, valid)
     priced = np.maximum(rows["priced"], 1)
     return UserView(
-        windows=decayed(rows["windows"], rows["last_ms"], now, hops),
+        windows=decayed(rows["windows"], rows["last_ms"], now, layout.hops),
         totals=rows["totals"].copy(),
         last_ms=rows["last_ms"].copy(),
         idle_ms=np.where(seen, np.maximum(now - rows["last_ms"], 0), -1),
@@ -107,10 +106,7 @@ def _newest_first(rows: Rows) -> tuple[NDArray[np.uint64], NDArray[np.uint64], N
 def _sessions(layout: Layout, ts_s: I64, kind: NDArray[np.uint8], valid: NDArray[np.bool_]) -> tuple[I64, I64, I64]:
     """Start and end in seconds and size of each user's last session: a chain of active entries with no gap too long."""
     gap_s = layout.declaration.session_gap_ms // 1000
-    active = (
-        valid
-        & np.array([k.active for k in layout.declaration.kinds])[np.minimum(kind, len(layout.declaration.kinds) - 1)]
-    )
+    active = valid & layout.kinds.active[np.minimum(kind, len(layout.declaration.kinds) - 1)]
     order = np.argsort(~active, axis=1, kind="stable")
     times = np.take_along_axis(ts_s, order, 1)
     count = active.sum(1)

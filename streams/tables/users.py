@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from schemas.keys import Keys
 from streams.features.columns import Columns
 from streams.features.declaration import BACKFILL
-from streams.features.fold import NO_RESCORE, Folded, fold_users
-from streams.features.rows import Layout
+from streams.features.fold import Folded, fold_users
+from streams.features.rows import NO_RESCORE, Layout
 from streams.tables.fenced import FencedTable, TableOptions
 from streams.tables.part import Part
 from streams.tables.store import Store, UserWrite
@@ -30,25 +30,31 @@ CLASSES = 4
 class UserChange:
     """E events of one chunk: offsets i64[E], whose they are and what they say; read at `now_ms`.
 
-    `late` is told by the fold: events late by outcome.
+    `heard_ms`: when the delay of the users begins, see `heard`. `late` is told by the fold: events late by outcome.
     """
 
     offsets: NDArray[np.int64]
     users: Sequence[str]
     columns: Columns
     now_ms: int
+    heard_ms: int
     late: dict[str, int] = field(default_factory=dict)
 
     def take(self, index: NDArray[np.int64]) -> UserChange:
         """The events at `index`."""
         users = [self.users[i] for i in index.tolist()]
-        return UserChange(self.offsets[index], users, self.columns.take(index), self.now_ms)
+        return UserChange(self.offsets[index], users, self.columns.take(index), self.now_ms, self.heard_ms)
 
     def above(self, fence: int) -> UserChange:
         """The events above a fence: all of them, unless the chunk overlaps what is applied already."""
         if len(self.users) == 0 or self.offsets[0] > fence:
             return self
         return self.take(np.flatnonzero(self.offsets > fence))
+
+
+def heard(timestamp_ms: int, now_ms: int) -> int:
+    """When a record came, as the queue sees it: Kafka's own time, but at most a second ago."""
+    return min(max(timestamp_ms, now_ms - 1000), now_ms) if timestamp_ms >= 0 else now_ms
 
 
 class UserTable(FencedTable[UserChange]):
@@ -75,16 +81,16 @@ class UserTable(FencedTable[UserChange]):
         names = part.cache.names
         users = [names[slot] for slot in folded.touched.tolist()]
         last_ms = part.cache.rows["last_ms"][folded.touched]
-        return UserWrite(users, part.cache.blobs(folded.touched), self._queue(users, folded, last_ms, change.now_ms))
+        return UserWrite(users, part.cache.blobs(folded.touched), self._queue(users, folded, last_ms, change))
 
     def _applied(self, change: UserChange) -> None:
         self.late.update(change.late)
 
-    def _queue(self, users: list[bytes], folded: Folded, last_ms: NDArray[np.int64], now_ms: int) -> list[bytes]:
+    def _queue(self, users: list[bytes], folded: Folded, last_ms: NDArray[np.int64], change: UserChange) -> list[bytes]:
         """(score, user) pairs of those to score again, flat; score = deadline_ms * 4 + class: the class breaks ties."""
         asked = np.flatnonzero(folded.priority != NO_RESCORE)
-        urgency = np.where(last_ms[asked] < now_ms - BACKFILL_AGE_MS, BACKFILL, folded.priority[asked])
-        scores = [b"%d" % ((now_ms + delay) * CLASSES + i) for i, delay in enumerate(self._delays_ms)]
+        urgency = np.where(last_ms[asked] < change.now_ms - BACKFILL_AGE_MS, BACKFILL, folded.priority[asked])
+        scores = [b"%d" % ((change.heard_ms + delay) * CLASSES + i) for i, delay in enumerate(self._delays_ms)]
         queue = [b""] * (2 * len(asked))
         queue[::2] = [scores[i] for i in urgency.tolist()]
         queue[1::2] = [users[i] for i in asked.tolist()]

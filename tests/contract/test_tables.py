@@ -219,7 +219,7 @@ async def test_the_earliest_deadline_of_a_queued_user_counts(make: MakeTable, ba
     await table.apply(early, change(early.records))
     before = await backend.queue(tag)
     again = change(late.records)
-    again.now_ms = NOW_MS + 5_000
+    again.now_ms = again.heard_ms = NOW_MS + 5_000
     await table.apply(late, again)
     after = await backend.queue(tag)
     assert {user: after[user] for user in before} == before

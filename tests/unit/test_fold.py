@@ -12,9 +12,9 @@ from streams.features.calendar import zone_code
 from streams.features.columns import Encoder, item_code
 from streams.features.declaration import BUCKETS, DEFAULT, Declaration
 from streams.features.features_file import merge
-from streams.features.fold import NO_RESCORE, Folded, fold_users
+from streams.features.fold import Folded, fold_users
 from streams.features.history import dwell_code
-from streams.features.rows import Layout, RowSlab, SchemaMismatchError
+from streams.features.rows import NO_RESCORE, Layout, RowSlab, SchemaMismatchError
 from streams.features.view import UserView, user_view
 
 T0 = 1_760_000_400_000

@@ -22,7 +22,7 @@ from streams.tables.errors import Rewind
 from streams.tables.memory import MemoryStore
 from streams.tables.part import Outcome
 from streams.tables.store import ItemWrite, Move, UserWrite
-from streams.tables.users import UserTable
+from streams.tables.users import UserTable, heard
 from streams.tables.weather import Weather
 from tests.chunked import (
     LAYOUT,
@@ -266,3 +266,7 @@ async def test_late_events_are_counted_by_outcome(story: Story) -> None:
     late = one((USERS[0], event(USERS[0], ts_ms=NOW_MS - 2_000_000)), first=1)
     await story.process(recent, late)
     assert story.table.late == {"partial": 1}
+
+
+def test_a_users_delay_begins_when_kafka_took_the_event_but_never_long_ago() -> None:
+    assert [heard(t, 10_000) for t in (9_940, 10_050, 200, -1)] == [9_940, 10_000, 9_000, 10_000]
