@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a machine with make and Python 3.11, 3.12 or 3.13 is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test bench demo lock clean fetch
+.PHONY: help setup check test bench bench-peers bench-model demo lock clean fetch
 SHELL := /bin/bash
 
 BIN := .venv/bin
@@ -11,7 +11,7 @@ export UV_HTTP_TIMEOUT ?= 300
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## show the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## .venv with the locked packages, and Kairos itself, editable
 
@@ -41,6 +41,12 @@ test: $(STAMP) fetch ## every test, against a real Kafka and a real Valkey
 
 bench: $(STAMP) fetch ## the figures of the README, with their budgets
 	$(BIN)/python -m tests.bench
+
+bench-model: $(STAMP) fetch ## the ranker's figures and the way from an event to its candidate
+	$(BIN)/python -m tests.bench candidates ranker --out build/bench-model.json
+
+bench-peers: $(STAMP) fetch ## Kairos beside Bytewax and Quix, in an environment of their own
+	$(BIN)/python -m tests.bench.peers
 
 demo: $(STAMP) fetch ## the whole system on a generated shop
 	$(BIN)/kairos demo

@@ -42,7 +42,10 @@ def main(argv: list[str]) -> int:
     """Measure the parts named on the command line, all without."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
-    chosen = parser.parse_args(argv).parts or list(PARTS)
+    parser.add_argument("--out", type=Path, help=f"where the figures go ({OUT} for all parts, else nowhere)")
+    arguments = parser.parse_args(argv)
+    chosen = arguments.parts or list(PARTS)
+    out = arguments.out or (OUT if chosen == list(PARTS) else None)
     if unknown := set(chosen) - PARTS.keys():
         parser.error(f"no part {', '.join(sorted(unknown))}: choose of {', '.join(PARTS)}")
     console, started_s = Console(), time.monotonic()
@@ -56,9 +59,9 @@ def main(argv: list[str]) -> int:
                 console.print(f"[red]{part}: {wrong}[/]")
                 status = 1
     show(f"Kairos, measured in {time.monotonic() - started_s:.0f} s", figures, console)
-    if chosen == list(PARTS):
-        write(OUT, figures)
-        console.print(f"written to {OUT}")
+    if out:
+        write(out, figures)
+        console.print(f"written to {out}")
     return status
 
 
