@@ -264,5 +264,7 @@ def _history_entries(layout: Layout, persons: Sequence[Person]) -> I64:
 
 async def _wait(event: asyncio.Event, timeout_ms: float | None) -> None:
     """Until the event or the time, whichever comes first."""
+    # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
     with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), None if timeout_ms is None else max(timeout_ms, 0) / 1000)
+        async with asyncio.timeout(None if timeout_ms is None else max(timeout_ms, 0) / 1000):
+            await event.wait()

@@ -125,7 +125,8 @@ class ChunkConsumer(driver.Consumer):
         if self.flow_active and self._buffered_partitions and not self._get_active_partitions():
             self._buffer_dropped.clear()
             try:
-                await asyncio.wait_for(self._buffer_dropped.wait(), 1.0)
+                async with asyncio.timeout(1.0):  # wait_for loses cancellations in Python 3.11
+                    await self._buffer_dropped.wait()
             except TimeoutError:
                 return {}, set()
         return await super()._wait_next_records(0.02 if self._buffered_partitions else timeout)
@@ -192,7 +193,8 @@ class ChunkConsumer(driver.Consumer):
         deadline_s = self.chunking.seek_deadline_s
         async with self._seek_lock:
             try:
-                positions = await asyncio.wait_for(self._start_positions(), deadline_s)
+                async with asyncio.timeout(deadline_s):
+                    positions = await self._start_positions()
                 present = self.assignment()
                 await self._seek_to({tp: offset for tp, offset in positions.items() if tp in present})
             except TimeoutError as error:
@@ -242,7 +244,8 @@ class ChunkConsumer(driver.Consumer):
             self._acked[tp].clear()  # and there it is: the commit loop looks at every partition listed here
             self._committed_offset[tp] = None
             self._seek_position[tp] = offset
-        await asyncio.wait_for(self._thread.fence_seek(positions), self.chunking.seek_deadline_s / 2)
+        async with asyncio.timeout(self.chunking.seek_deadline_s / 2):
+            await self._thread.fence_seek(positions)
 
 
 def _cut(tp: TP, found: Drained, size: int, generation: int) -> Iterator[tuple[TP, Chunk]]:
