@@ -95,7 +95,10 @@ class _Reading(NamedTuple):
 
 
 class Pipeline:
-    """Applies chunks of user events. `now_ms` is the shell's clock, `item_partitions` the count of the deltas topic."""
+    """Applies chunks of user events. `now_ms` is the shell's clock.
+
+    `item_partitions`: count of the deltas topic; where it is known later, `route` tells it before the first chunk.
+    """
 
     def __init__(
         self,
@@ -105,7 +108,7 @@ class Pipeline:
         dead_letters: DeadLetters,
         deltas: Deltas,
         *,
-        item_partitions: int,
+        item_partitions: int = 0,
         now_ms: Callable[[], int],
         limits: Limits | None = None,
     ) -> None:
@@ -116,7 +119,7 @@ class Pipeline:
         self.now_ms = now_ms
         self.limits = limits or Limits()
         self.stats = PipelineStats()
-        self._maker = DeltaMaker(encoder.declaration, item_partitions)
+        self.route(item_partitions)
         words = {
             topics.clicks: "clicks",
             topics.browses: "browses",
@@ -124,6 +127,10 @@ class Pipeline:
             topics.feedback: "feedback",
         }
         self._kinds = {topic: encoder.declaration.wire_kinds(word) for topic, word in words.items()}
+
+    def route(self, item_partitions: int) -> None:
+        """Send item deltas to so many partitions from now on."""
+        self._maker = DeltaMaker(self.encoder.declaration, item_partitions)
 
     async def process(self, chunk: Chunk, stale: Callable[[], bool] = never) -> Outcome:
         """Apply one chunk; returns when its rows and its offset are in the store, or when there is nothing to do.

@@ -69,6 +69,7 @@ class Wiring:
         self.words: dict[str, metrics.Words] = {}
         # Loading the tables behind the calendar takes a second: before the group counts on this worker.
         self._encoder = Encoder(self.tables.declaration, Calendar(settings.tools.features.zone))
+        self._pipeline: Pipeline | None = None
         self._letters = DeadLetterSink(self.outbox, self.topics.dead_letters, now_ms)
         self._chunks = metrics.chunk_histogram(self.registry)
         self._scripts = metrics.script_histogram(self.registry)
@@ -79,16 +80,17 @@ class Wiring:
         users = self.topics.user_inputs if USERS in self.wanted else ()
         return (*users, *self.topics.item_inputs) if ITEMS in self.wanted else users
 
-    def sides(self, partitions: Mapping[str, int]) -> list[Side]:
-        """The sides wanted; `partitions` are the counts of all topics read or written, as Kafka has them."""
-        sides = []
-        if USERS in self.wanted:
-            sides.append(self._users(partitions[self.topics.deltas]))
-        if ITEMS in self.wanted:
-            sides.append(self._items())
-        return sides
+    def sides(self) -> list[Side]:
+        """The sides wanted, made but not started; `route` comes before their start."""
+        made = {USERS: self._users, ITEMS: self._items}
+        return [make() for name, make in made.items() if name in self.wanted]
 
-    def _users(self, item_partitions: int) -> Side:
+    def route(self, partitions: Mapping[str, int]) -> None:
+        """Tell the sides the counts of all topics, as Kafka has them."""
+        if self._pipeline is not None:
+            self._pipeline.route(partitions[self.topics.deltas])
+
+    def _users(self) -> Side:
         settings, table = self.settings, self.tables.users
         pipeline = Pipeline(
             table,
@@ -96,10 +98,10 @@ class Wiring:
             self.topics,
             self._letters,
             DeltaSink(self.outbox, self.topics.deltas),
-            item_partitions=item_partitions,
             now_ms=now_ms,
             limits=Limits(settings.max_skew_s * 1000, settings.horizon_days * 86_400_000, settings.max_value_bytes),
         )
+        self._pipeline = pipeline
         pipeline.stats.on_chunk = self._chunks.labels(USERS).observe
         table.stats.on_script = self._scripts.labels(USERS).observe
         self.words |= {

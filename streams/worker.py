@@ -73,13 +73,15 @@ class Worker:
 
     async def _live(self) -> None:
         """Wait for what is needed, start every side, watch; raises what ends this life."""
-        partitions = await Needs(self.wiring, self.waiting).arrive()
-        self.sides += self.wiring.sides(partitions)
+        # Made before anything is connected: the first events do not wait for imports and caches.
+        sides = self.wiring.sides()
+        _calm_the_collector()
+        self.wiring.route(await Needs(self.wiring, self.waiting).arrive())
+        self.sides += sides
         # First of all the probe: a member that the group refuses never comes back from its start.
         self._probe = Probe([side.watched(self.wiring.settings) for side in self.sides], end=self._end_process)
         self._probe.start()
         await asyncio.gather(*[side.app.start() for side in self.sides])
-        _calm_the_collector()
         await _first([*[side.audit.run for side in self.sides], *[_crash(side.app) for side in self.sides]])
 
     def _end_process(self, cause: str, remedy: str) -> None:
