@@ -232,6 +232,10 @@ async def test_a_log_cut_under_the_reader_ends_it(kafka: str, topic: str, reader
     assert isinstance(reader.app._crash_reason, LogCut)
     assert "no longer has offset 5" in str(reader.app._crash_reason)
     await asyncio.wait_for(reader.app.stop(), 30)
+    thread = reader.consumer._thread._thread
+    assert thread is not None
+    await asyncio.to_thread(thread.join, 30)  # mode does not always wait for a crashed thread; this loop outlives it
+    assert not thread.is_alive()
     gc.collect()
 
 
