@@ -31,10 +31,10 @@ def topics(argv: list[str]) -> int:
     """`kairos topics create|init|check`: set an installation up, or say all that is wrong with it."""
     from streams.settings import Tools
     from streams.setup import SetUp
-    from streams.topic_plan import Layout
+    from streams.topic_plan import TopicLayout
 
     parser = _parser("topics", "Create topics and write what their offsets mean, or check all of it.", Tools)
-    known = Layout()
+    known = TopicLayout()
     parser.add_argument(
         "do",
         choices=("create", "init", "check"),
@@ -50,7 +50,9 @@ def topics(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     read = settings.read(Tools, os.environ)
     logs.setup(read.shell.log, "error")
-    layout = Layout(arguments.partitions, arguments.item_partitions, arguments.replication, arguments.retention_days)
+    layout = TopicLayout(
+        arguments.partitions, arguments.item_partitions, arguments.replication, arguments.retention_days
+    )
     set_up = SetUp(read, layout)
     return asyncio.run({"create": set_up.create, "init": set_up.init, "check": set_up.check}[arguments.do]())
 

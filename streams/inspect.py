@@ -12,12 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.features.calendar import zone_name
-from streams.features.declaration import Declaration, SceneField
+from streams.features.declaration import CLASSES, Declaration, SceneField
 from streams.features.rows import Layout
 from streams.features.view import UserView, user_view
 from streams.tables.look import Looked
 
-CLASSES = ("cart or purchase", "click", "browse", "back-fill")
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 SHADES = " ▁▂▃▄▅▆▇█"
 
@@ -112,7 +111,7 @@ def _history(declaration: Declaration, view: UserView, names: Names) -> list[dic
 def _rescore(looked: Looked) -> dict[str, Any] | None:
     if looked.queued is not None:
         score = int(looked.queued)
-        return {"state": "queued", "deadline_ms": score // 4, "class": CLASSES[score % 4]}
+        return {"state": "queued", "deadline_ms": score // len(CLASSES), "class": CLASSES[score % len(CLASSES)]}
     if looked.leased is not None:
         return {"state": "leased", "expires_ms": int(looked.leased) // 4}
     return None

@@ -14,7 +14,7 @@ from streams.service.kafka import client_options
 from streams.settings import Tools
 from streams.tables.errors import TableError
 from streams.topic_check import check
-from streams.topic_plan import Layout, plan
+from streams.topic_plan import TopicLayout, plan
 from streams.wiring import Tables
 
 ANSWER_WITHIN_S = 60.0
@@ -23,7 +23,7 @@ ANSWER_WITHIN_S = 60.0
 class SetUp:
     """The three verbs; each returns 0, or 1 after it has said why."""
 
-    def __init__(self, tools: Tools, layout: Layout, console: Console | None = None) -> None:
+    def __init__(self, tools: Tools, layout: TopicLayout, console: Console | None = None) -> None:
         self.tools, self.layout = tools, layout
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.kafka = client_options(tools.connections)

@@ -12,7 +12,7 @@ LARGEST_DEAD_LETTER_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Layout:
+class TopicLayout:
     """Partitions of topics keyed by user and by item, and on how many brokers each is copied.
 
     `retention_days` is how long user events are kept: a rebuild can only fold what the log still holds.
@@ -37,7 +37,7 @@ class PlannedTopic:
         return self.config["cleanup.policy"]
 
 
-def plan(topics: Topics, layout: Layout) -> tuple[PlannedTopic, ...]:
+def plan(topics: Topics, layout: TopicLayout) -> tuple[PlannedTopic, ...]:
     """All topics of the installation. Inputs are never compacted: applied history must stay readable."""
     kept = {"cleanup.policy": "delete", "retention.ms": str(layout.retention_days * DAY_MS)}
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}

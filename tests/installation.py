@@ -24,7 +24,7 @@ from streams.features.rows import Layout
 from streams.service import settings
 from streams.settings import Tools
 from streams.setup import SetUp
-from streams.topic_plan import Layout as TopicLayout
+from streams.topic_plan import TopicLayout
 from tests import oracle, worker_process
 from tests.contract.backends import client_of
 from tests.worker_process import WorkerProcess

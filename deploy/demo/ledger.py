@@ -12,7 +12,7 @@ from streams.features.declaration import Declaration
 
 
 @dataclass
-class Waiting:
+class Unanswered:
     """A user whose events nobody has answered: when the first was acknowledged, and by when an answer is wanted."""
 
     since_ms: float
@@ -27,7 +27,7 @@ class Ledger:
     events: int = 0
     users: Counter[tuple[str, str]] = field(default_factory=Counter)
     items: Counter[tuple[str, str]] = field(default_factory=Counter)
-    waiting: dict[str, Waiting] = field(default_factory=dict)
+    waiting: dict[str, Unanswered] = field(default_factory=dict)
     recent_ms: deque[float] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
@@ -57,10 +57,10 @@ class Ledger:
         delay_ms = self._delay_ms.get(kind)
         if delay_ms is None:
             return
-        waiting = self.waiting.setdefault(user, Waiting(at_ms, at_ms + delay_ms))
+        waiting = self.waiting.setdefault(user, Unanswered(at_ms, at_ms + delay_ms))
         waiting.due_ms = min(waiting.due_ms, at_ms + delay_ms)
 
-    def answered(self, user: str, at_ms: float) -> Waiting | None:
+    def answered(self, user: str, at_ms: float) -> Unanswered | None:
         """An answer to the user's events was produced at `at_ms`; what it answers, None when nothing older waits."""
         waiting = self.waiting.get(user)
         if waiting is None or waiting.since_ms > at_ms:
