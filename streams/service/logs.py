@@ -11,6 +11,7 @@ import orjson
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 CHATTY = ("aiokafka", "kafka", "faust", "mode")
+OWN = ("schemas.", "streams.", "model_server.")
 QUIET_S = 10.0
 
 
@@ -21,6 +22,7 @@ def setup(format: str, level: str, stream: TextIO | None = None) -> None:  # noq
     """
     handler = logging.StreamHandler(stream or sys.__stderr__)
     handler.setFormatter(Json() if format == "json" else Text())
+    handler.addFilter(said_at_the_end)
     handler.addFilter(Repeats())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
@@ -49,6 +51,12 @@ class Text(logging.Formatter):
         extra = "".join(f" {name}={value}" for name, value in _extra(record).items())
         line = f"{_time(record):%H:%M:%S} {record.levelname.lower():7} {record.name}: {record.getMessage()}{extra}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def said_at_the_end(record: logging.LogRecord) -> bool:
+    """False for an error of Kairos's own that a library reports: its sentence closes the log, without a traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not record.name.startswith(CHATTY) or not type(error).__module__.startswith(OWN)
 
 
 class Repeats(logging.Filter):

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from streams.service import logs
+from streams.tables.errors import TopicReplaced
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +39,31 @@ def test_text_lines_carry_extra_fields() -> None:
     logs.setup("text", "info", stream)
     logging.getLogger("kairos").info("Applied", extra={"records": 5})
     assert stream.getvalue().endswith(" info    kairos: Applied records=5\n")
+
+
+def crash(logger: str, error: Exception) -> None:
+    try:
+        raise error
+    except type(error):
+        logging.getLogger(logger).exception("Crashed reason=%r", error)
+
+
+def test_a_refusal_is_told_once_and_without_a_traceback() -> None:
+    stream = io.StringIO()
+    logs.setup("text", "info", stream)
+    refusal = TopicReplaced("events.clicks.v1", 0, "before", "now")
+    crash("faust.tables.recovery", refusal)
+    logging.getLogger("streams.worker").critical("%s", refusal)
+    assert stream.getvalue().count("another topic") == 1
+    assert "Traceback" not in stream.getvalue()
+
+
+def test_a_fault_keeps_its_traceback_whoever_tells_it() -> None:
+    stream = io.StringIO()
+    logs.setup("text", "info", stream)
+    crash("faust.tables.recovery", KeyError("gone"))
+    crash("streams.worker", TopicReplaced("events.clicks.v1", 0, "before", "now"))
+    assert stream.getvalue().count("Traceback") == 2
 
 
 def test_the_level_decides() -> None:
