@@ -14,7 +14,7 @@ from deploy.shop.people import Person
 from deploy.shop.scenes import Moment, moment_of
 from deploy.shop.taste import wants
 from model_server.training.logs import LogEvent
-from model_server.training.mapping import STREAM_OF_KIND
+from streams.features.declaration import DEFAULT
 
 RECENT = 12
 DAY_MS = 86_400_000
@@ -23,6 +23,7 @@ EVENTS_PER_VISIT = 6.25
 """Measured mean of a visit's events; tests/unit/test_shop.py holds it to within a tenth."""
 
 _encoder = msgspec.json.Encoder()
+_STREAMS = {kind.wire: kind.topic for kind in DEFAULT.kinds}
 
 
 @dataclass
@@ -56,7 +57,7 @@ def wire_event(
         body["scene"] = msgspec.Raw(moment.wire)
     buffer = bytearray()
     _encoder.encode_into(body, buffer)
-    return LogEvent(ts_ms, STREAM_OF_KIND[kind], person.key, bytes(buffer))
+    return LogEvent(ts_ms, _STREAMS[kind], person.key, bytes(buffer))
 
 
 def visit(shop: Shop, person: Person, start_ms: int, random: Random, *, pace: float = 1.0) -> Iterator[LogEvent]:

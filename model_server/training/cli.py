@@ -96,7 +96,7 @@ def _recorded(arguments: argparse.Namespace, read: TrainSettings, declaration: D
     else:
         from model_server.training import logs, mapping
 
-        log = logs.read_log(arguments.events, mapping.load(arguments.map))
+        log = logs.read_log(arguments.events, mapping.load(arguments.map, declaration))
         bars.says(f"{arguments.events.name}: {log.cleaning}")
         events = [RawEvent(event.stream, event.key, event.value) for event in log.events]
         catalogue, zone = log.items, log.zone

@@ -17,7 +17,7 @@ import orjson
 
 from model_server.training.columns_of_log import NUMBERS, Lines, LogError, event_times_ms, number_column
 from model_server.training.devices import scene_of_user_agent
-from model_server.training.mapping import STREAM_OF_KIND, Mapping, Rule, Source
+from model_server.training.mapping import Mapping, Rule, Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -243,7 +243,7 @@ def _events(lines: Lines, mapping: Mapping, kinds: Objects, times_ms: NDArray[np
         encoder.encode_into(
             body, buffer
         )  # one buffer for all: a dumps() a line leaves a hole of a kilobyte behind each
-        events.append(LogEvent(time_list[i], STREAM_OF_KIND[kind], users[i].encode(), bytes(buffer)))
+        events.append(LogEvent(time_list[i], mapping.streams[kind], users[i].encode(), bytes(buffer)))
     return events
 
 

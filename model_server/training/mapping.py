@@ -47,47 +47,15 @@ from importlib import resources
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from schemas.events import Event, Scene
+from schemas.items import Item
+from streams.features.declaration import DEFAULT, Declaration
+
 BUILT_IN = ("online-retail", "deskdrop")
-STREAM_OF_KIND: Dict[str, str] = {
-    "click": "clicks",
-    "browse": "browses",
-    **dict.fromkeys(("add-to-cart", "purchase", "return"), "orders"),
-    **dict.fromkeys(("sent", "delivered", "opened", "dismissed", "converted", "opted-out", "token-dead"), "feedback"),
-}
 UNITS = ("s", "ms", "us", "text")
-EVENT_FIELDS = frozenset(
-    [
-        "event_id",
-        "user_id",
-        "item_id",
-        "session",
-        "quantity",
-        "price",
-        "currency",
-        "dwell_ms",
-        "query",
-        "page",
-        "campaign",
-    ]
-)
-SCENE_FIELDS = frozenset(
-    [
-        "user_agent",
-        "device",
-        "os",
-        "app",
-        "network",
-        "region",
-        "zone",
-        "locale",
-        "weather",
-        "temperature_c",
-        "place",
-        "lat",
-        "lon",
-    ]
-)
-ITEM_FIELDS = frozenset(["title", "category", "brand", "price", "currency", "url", "image", "lang"])
+EVENT_FIELDS = frozenset(Event.__struct_fields__) - {"kind", "ts_ms", "scene"}
+SCENE_FIELDS = frozenset(Scene.__struct_fields__) | {"user_agent"}
+ITEM_FIELDS = frozenset(Item.__struct_fields__) - {"item_id", "tags", "in_stock", "ts_ms"}
 
 
 class MappingError(Exception):
@@ -118,7 +86,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Mapping:
-    """One foreign log: its time, its event, scene and catalogue fields, its rules in order."""
+    """One foreign log: its time, its event, scene and catalogue fields, its rules in order.
+
+    ``streams``: the topic word ("clicks", ...) that carries each kind of the declaration.
+    """
 
     name: str
     time_column: str
@@ -129,6 +100,7 @@ class Mapping:
     item: Dict[str, Source]
     kinds: tuple[Rule, ...]
     drops: tuple[Rule, ...]
+    streams: Dict[str, str]
     encoding: str = "utf-8"
     delimiter: str = ","
 
@@ -147,26 +119,30 @@ class Mapping:
         return (source.constant if source is not None else None) or self.time_zone
 
 
-def load(name_or_path: str) -> Mapping:
+def load(name_or_path: str, declaration: Declaration = DEFAULT) -> Mapping:
     """The built-in mapping of that name, else the mapping in that TOML file. Raises MappingError."""
     if name_or_path in BUILT_IN:
         text = resources.files("model_server.training").joinpath(f"mappings/{name_or_path}.toml").read_text("utf-8")
-        return parse(text, name_or_path)
+        return parse(text, name_or_path, declaration)
     path = Path(name_or_path)
     if not path.is_file():
         msg = f"{name_or_path} is neither a built-in mapping ({', '.join(BUILT_IN)}) nor a file."
         raise MappingError(msg)
-    return parse(path.read_text("utf-8"), path.name)
+    return parse(path.read_text("utf-8"), path.name, declaration)
 
 
-def parse(text: str, name: str) -> Mapping:
-    """A mapping from the text of a TOML file called ``name``. Raises MappingError with all problems at once."""
+def parse(text: str, name: str, declaration: Declaration = DEFAULT) -> Mapping:
+    """A mapping from the text of a TOML file called ``name``, its kinds those of the declaration.
+
+    Raises MappingError with all problems at once.
+    """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
         msg = f"The mapping {name} is not TOML: {problem}."
         raise MappingError(msg) from problem
     reader = _Reader()
+    streams = {kind.wire: kind.topic for kind in declaration.kinds}
     time = reader.table(table, "time")
     file = reader.table(table, "file")
     mapping = Mapping(
@@ -177,8 +153,9 @@ def parse(text: str, name: str) -> Mapping:
         event=reader.sources(table, "event", EVENT_FIELDS),
         scene=reader.sources(table, "scene", SCENE_FIELDS),
         item=reader.sources(table, "item", ITEM_FIELDS),
-        kinds=reader.rules(table, "kind", "kind", frozenset(STREAM_OF_KIND)),
+        kinds=reader.rules(table, "kind", "kind", frozenset(streams)),
         drops=reader.rules(table, "drop", "reason", None),
+        streams=streams,
         encoding=str(file.get("encoding", "utf-8")),
         delimiter=str(file.get("delimiter", ",")),
     )

@@ -22,6 +22,7 @@ from model_server.training.mapping import (
     parse,
 )
 from schemas.topics import KINDS, Topics
+from streams.features import features_file
 
 SIMPLE = """
 name = "simple"
@@ -207,6 +208,17 @@ def test_a_log_that_is_not_there_and_a_zip_of_two_files_are_refused(tmp_path: Pa
         archive.writestr("b.csv", "")
     with pytest.raises(LogError, match="holds 2 files"):
         read_log(tmp_path / "two.zip", parse(SIMPLE, "simple"))
+
+
+def test_a_kind_of_the_shops_own_declaration_goes_to_its_topic(tmp_path: Path) -> None:
+    text = SIMPLE.replace('kind = "click"', 'kind = "favourite"')
+    (tmp_path / "features.toml").write_text('[kinds.favourite]\nwire = "favourite"\ntopic = "clicks"\n', "utf-8")
+    mine = features_file.load(tmp_path / "features.toml")
+    (tmp_path / "log.csv").write_text(f"{HEADER}\n1700000000,u,i,,x,,,\n", "utf-8")
+    log = read_log(tmp_path / "log.csv", parse(text, "simple", mine))
+    assert [event.stream for event in log.events] == ["clicks"]
+    with pytest.raises(MappingError, match="favourite"):
+        parse(text, "simple")
 
 
 def test_a_wrong_mapping_lists_all_its_problems_at_once() -> None:
