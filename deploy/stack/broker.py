@@ -10,6 +10,7 @@ from deploy.stack import fetch, ports
 from deploy.stack.child import Child
 from deploy.stack.errors import StackError
 from deploy.stack.protocol import kafka_answers
+from deploy.stack.server import Server
 
 JVM = ("-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
 SETTINGS: Mapping[str, str] = {
@@ -36,13 +37,15 @@ rootLogger.appenderRef.console.ref = console
 """
 
 
-class Broker:
+class Broker(Server):
     """One broker with its data folder; `stop`, `kill` and `start` again keep data and port.
 
     config     server properties over SETTINGS
     listeners  further listeners by name, with their security protocol: {"SECURE": "SASL_SSL"}; see `addresses`
     users      passwords by user for SCRAM-SHA-512, created when the data folder is
     """
+
+    name = "Kafka"
 
     def __init__(
         self,
@@ -55,14 +58,13 @@ class Broker:
         jvm: tuple[str, ...] = JVM,
         say: fetch.Say = lambda _: None,
     ) -> None:
-        self.folder = Path(folder).absolute()
+        super().__init__(folder)
         self.port = ports.claim(port, "Kafka")
         self._controller_port = ports.free_port()
         self._protocols = dict(listeners or {})
         self._ports = {name: ports.free_port() for name in self._protocols}
         self._config, self._users = dict(config or {}), dict(users or {})
         self._jvm, self._say = jvm, say
-        self._child: Child | None = None
 
     @property
     def address(self) -> str:
@@ -74,22 +76,9 @@ class Broker:
         """host:port of every further listener by its name."""
         return {name: f"127.0.0.1:{port}" for name, port in self._ports.items()}
 
-    @property
-    def log(self) -> Path:
-        """The broker's log file."""
-        return self.folder / "kafka.log"
-
-    @property
-    def child(self) -> Child:
-        """The running process; an error when the broker was not started."""
-        if self._child is None:
-            msg = f"The broker in {self.folder} was not started: call start() first."
-            raise StackError(msg)
-        return self._child
-
     def start(self, timeout_s: float = 60) -> Self:
         """Start (formatting the data folder the first time) and block until the broker answers."""
-        if self._child is not None and self._child.alive:
+        if self.running:
             return self
         jars, java = fetch.kafka_jars(self._say), fetch.java()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -97,33 +86,10 @@ class Broker:
         if not (self.folder / "data" / "meta.properties").exists():
             self._format(java, jars, properties)
         self._child = Child.start(
-            "Kafka", self._command(java, jars, "kafka.Kafka", properties), folder=self.folder, log=self.log
+            self.name, self._command(java, jars, "kafka.Kafka", properties), folder=self.folder, log=self.log
         )
         self._child.wait_ready(lambda: kafka_answers(self.port), timeout_s)
         return self
-
-    def stop(self) -> None:
-        """Shut the broker down; harmless when it does not run."""
-        if self._child is not None:
-            self._child.stop()
-
-    def kill(self) -> None:
-        """End the broker with SIGKILL; the next start recovers its log (10 s or more)."""
-        self.child.kill()
-
-    def pause(self) -> None:
-        """Freeze the broker."""
-        self.child.pause()
-
-    def resume(self) -> None:
-        """Let a frozen broker go on."""
-        self.child.resume()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _command(self, java: Path, jars: Path, main: str, *arguments: str | Path) -> list[str | Path]:
         logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
