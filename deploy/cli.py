@@ -15,11 +15,15 @@ INTERRUPTED = 130
 
 
 class Command(NamedTuple):
-    """Where a sub-command lives: `function(argv) -> int` in `module`, which is imported on call."""
+    """Where a sub-command lives: `function(argv) -> int` in `module`, which is imported on call.
+
+    `extra`: the optional extra without which it does not start, or empty.
+    """
 
     module: str
     function: str
     about: str
+    extra: str = ""
 
 
 GROUPS: dict[str, dict[str, Command]] = {
@@ -30,8 +34,12 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Run it": {
         "topics": Command("streams.cli", "topics", "create the topics and what their offsets mean, or check them"),
         "worker": Command("streams.cli", "worker", "events in, features in Redis: one worker of the stream group"),
-        "model": Command("model_server.cli", "model", "affected users in, push candidates out: one batching worker"),
-        "train": Command("model_server.cli", "train", "learn the ranker from a topic or a log and write a bundle"),
+        "model": Command(
+            "model_server.cli", "model", "affected users in, push candidates out: one batching worker", "model"
+        ),
+        "train": Command(
+            "model_server.cli", "train", "learn the ranker from a topic or a log and write a bundle", "model"
+        ),
     },
     "Ask it": {
         "inspect": Command("streams.cli", "inspect", "show what is known of a user, readable"),
@@ -43,7 +51,10 @@ COMMANDS = {name: command for group in GROUPS.values() for name, command in grou
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a sub-command and return the exit status: 0, 1 (it says why), 2 (typed wrongly), 130 (interrupted)."""
+    """Run a sub-command and return the exit status: 0, 1 (it says why), 2 (typed wrongly), 78 (wrong settings), 130.
+
+    Services have more: see ARCHITECTURE.md.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         print(usage(colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
@@ -92,6 +103,7 @@ def installed_version(distribution: str) -> str:
 
 def _run(command: Command, arguments: list[str]) -> int:
     try:
+        extras.require(command.extra)
         function: Callable[[list[str]], int] = getattr(importlib.import_module(command.module), command.function)
         return function(arguments)
     except KeyboardInterrupt:
@@ -111,7 +123,7 @@ def _run(command: Command, arguments: list[str]) -> int:
         # Errors of our own are sentences that name the way out; where they were raised interests only who looks for it.
         if "KAIROS_TRACEBACK" in os.environ:
             traceback.print_exc()
-        return _complain(str(problem), 1)
+        return _complain(str(problem), getattr(problem, "exit_code", 1))
 
 
 def _complain(sentence: str, status: int) -> int:

@@ -1,5 +1,7 @@
 """What to type when a package of an optional extra is missing, read from the metadata of the installed distribution."""
 
+from importlib.util import find_spec
+
 DISTRIBUTION = "kairos-push"
 # Import name -> the extra that brings it.
 EXTRA_OF = {
@@ -21,6 +23,13 @@ def install_line(extra: str) -> str:
     """Return the pip command that brings an extra's packages, wherever Kairos itself was installed from."""
     wanted = " ".join(f"'{requirement}'" for requirement in _requirements(extra))
     return f"pip install {wanted}" if wanted else f"pip install '{DISTRIBUTION}[{extra}]'"
+
+
+def require(extra: str) -> None:
+    """Raise ModuleNotFoundError now, not in the middle, when a package of the extra is missing; "" requires nothing."""
+    for module, brought_by in EXTRA_OF.items():
+        if brought_by == extra and find_spec(module) is None:
+            raise ModuleNotFoundError(name=module)
 
 
 def explain_missing(module: str) -> str | None:

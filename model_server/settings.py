@@ -1,21 +1,22 @@
 """Everything that the model worker reads from the environment."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from zoneinfo import ZoneInfo
 
 from model_server.batcher import BatchLimits
 from model_server.policy.settings import PolicySettings
-from streams.service.settings import Connections, Shell, setting
+from streams.service.addresses import host_ports
+from streams.service.settings import Connections, Shell, setting, time_zone
 
 
 @dataclass(frozen=True)
 class ModelShell(Shell):
     """What the model worker shows of itself; its port leaves the stream worker's free on the same machine."""
 
-    http: str = setting("KAIROS_HTTP", "host:port of /live, /ready, /metrics; port 0 = any.", default="127.0.0.1:6067")
+    http: str = setting(
+        "KAIROS_HTTP", "host:port of /live, /ready, /metrics; port 0 = any.", default="127.0.0.1:6067", check=host_ports
+    )
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ModelSettings:
     shell: ModelShell
     policy: PolicySettings
     features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
-    zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC")
+    zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC", check=time_zone)
     model_dir: str | None = setting(
         "KAIROS_MODEL_DIR", "Folder of model bundles; the blend of the lists serves without one.", default=None
     )
@@ -62,13 +63,6 @@ class ModelSettings:
     )
     reload_s: float = setting("KAIROS_RELOAD_S", "Pause between two looks for a newer bundle.", default=2, least=0.1)
     stop_s: float = setting("KAIROS_STOP_S", "How long a stop may take before it is forced.", default=20, least=1)
-
-    def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be, each with the way out."""
-        try:
-            ZoneInfo(self.zone)
-        except (OSError, ValueError):
-            yield f"KAIROS_ZONE={self.zone} is no time zone; write a name like Europe/Berlin."
 
     @property
     def limits(self) -> BatchLimits:

@@ -41,19 +41,23 @@ def topics(argv: list[str]) -> int:
         help="create: make what is missing, then init; "
         "init: write ids, counts and base offsets to Redis once; check: print every trouble with its remedy",
     )
-    parser.add_argument("--partitions", type=int, default=known.users, help="of topics keyed by user (%(default)s)")
-    parser.add_argument(
-        "--item-partitions", type=int, default=known.items, help="of topics keyed by item (%(default)s)"
-    )
-    parser.add_argument("--replication", type=int, default=known.replication, help="copies of each (%(default)s)")
-    parser.add_argument("--retention-days", type=int, default=known.retention_days, help="of user events (%(default)s)")
+    for name, value, about in (
+        ("--partitions", known.users, "of topics keyed by user"),
+        ("--item-partitions", known.items, "of topics keyed by item"),
+        ("--replication", known.replication, "copies of each"),
+        ("--retention-days", known.retention_days, "of user events"),
+    ):
+        parser.add_argument(name, type=_count, help=f"{about} ({value})")
     arguments = parser.parse_args(argv)
     read = settings.read(Tools, os.environ)
     logs.setup(read.shell.log, "error")
     layout = TopicLayout(
-        arguments.partitions, arguments.item_partitions, arguments.replication, arguments.retention_days
+        users=arguments.partitions or known.users,
+        items=arguments.item_partitions or known.items,
+        replication=arguments.replication or known.replication,
+        retention_days=arguments.retention_days or known.retention_days,
     )
-    set_up = SetUp(read, layout)
+    set_up = SetUp(read, layout, exact=bool(arguments.partitions or arguments.item_partitions))
     return asyncio.run({"create": set_up.create, "init": set_up.init, "check": set_up.check}[arguments.do]())
 
 
@@ -69,6 +73,13 @@ def inspect(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     read = settings.read(Tools, os.environ)
     return asyncio.run(inspect_user(read, arguments.user, as_json=arguments.json, newest=arguments.newest))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"{text} is no whole number from 1 up"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
 
 def _parser(name: str, about: str, cls: type) -> argparse.ArgumentParser:

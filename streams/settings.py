@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from zoneinfo import ZoneInfo
 
-from streams.service.settings import Connections, Shell, setting
+from streams.service.settings import Connections, Shell, setting, time_zone
 
 
 @dataclass(frozen=True)
@@ -16,13 +14,7 @@ class Features:
     """What rows are made of."""
 
     file: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
-    zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC")
-
-    def problems(self) -> Iterator[str]:
-        try:
-            ZoneInfo(self.zone)
-        except (KeyError, OSError, ValueError):
-            yield f"KAIROS_ZONE={self.zone} is no time zone; write a name like Europe/Berlin."
+    zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC", check=time_zone)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,15 @@ ANSWER_WITHIN_S = 60.0
 
 
 class SetUp:
-    """The three verbs; each returns 0, or 1 after it has said why."""
+    """The three verbs; each returns 0, or 1 after it has said why.
 
-    def __init__(self, tools: Tools, layout: TopicLayout, console: Console | None = None) -> None:
-        self.tools, self.layout = tools, layout
+    `exact`: a topic that exists with another partition count than the layout's is a trouble, not just told.
+    """
+
+    def __init__(
+        self, tools: Tools, layout: TopicLayout, console: Console | None = None, *, exact: bool = False
+    ) -> None:
+        self.tools, self.layout, self.exact = tools, layout, exact
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.kafka = client_options(tools.connections)
         self.planned = plan(tools.connections.topics, layout)
@@ -35,12 +40,13 @@ class SetUp:
         async def create(tables: Tables) -> int:
             async with administering(self.kafka) as admin:
                 made, known = await create_topics(admin, self.planned, self.layout.replication)
+            other = 0
             for topic in self.planned:
-                verb = "created" if topic.name in made else "exists"
-                self.console.print(
-                    f"{verb:>8}  {topic.name}  {known[topic.name].partitions} partitions, {topic.cleanup}"
-                )
-            return await self._initialise(tables)
+                verb, count = "created" if topic.name in made else "exists", known[topic.name].partitions
+                other += count != topic.partitions
+                wanted = f" [red](not {topic.partitions}: a count stays)[/]" if count != topic.partitions else ""
+                self.console.print(f"{verb:>8}  {topic.name}  {count} partitions, {topic.cleanup}{wanted}")
+            return await self._initialise(tables) or int(self.exact and other > 0)
 
         return await self._attempt(create)
 

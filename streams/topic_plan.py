@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from schemas.topics import Topics
 
 DAY_MS = 86_400_000
-LARGEST_DEAD_LETTER_BYTES = 4 * 1024 * 1024
+LARGEST_RECORD_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,13 @@ def plan(topics: Topics, layout: TopicLayout) -> tuple[PlannedTopic, ...]:
     kept = {"cleanup.policy": "delete", "retention.ms": str(layout.retention_days * DAY_MS)}
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
     month = {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)}
-    large = {"max.message.bytes": str(LARGEST_DEAD_LETTER_BYTES)}
+    # A dead letter holds a whole foreign record; a delta record holds the ids of all items of a chunk.
+    large = {"max.message.bytes": str(LARGEST_RECORD_BYTES)}
     return (
         *(PlannedTopic(name, layout.users, kept) for name in topics.user_inputs),
         PlannedTopic(topics.items, layout.items, {"cleanup.policy": "compact"}),
         # Longer than the item side's worst lag and any rollback of Redis, both of which re-read it.
-        PlannedTopic(topics.deltas, layout.items, week),
+        PlannedTopic(topics.deltas, layout.items, week | large),
         PlannedTopic(topics.recommendations, layout.users, week),
         PlannedTopic(topics.decisions, layout.users, month),
         PlannedTopic(topics.dead_letters, layout.users, month | large),

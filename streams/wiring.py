@@ -24,7 +24,7 @@ from streams.sinks import DeadLetterSink, DeltaSink
 from streams.tables.items import ItemTable
 from streams.tables.redis_store import RedisStore
 from streams.tables.users import UserTable
-from streams.topic_plan import LARGEST_DEAD_LETTER_BYTES
+from streams.topic_plan import LARGEST_RECORD_BYTES
 
 USERS, ITEMS = "users", "items"
 SIDES = (USERS, ITEMS)
@@ -64,7 +64,7 @@ class Wiring:
         self.settings, self.wanted = settings, wanted
         self.topics = settings.connections.topics
         self.tables = Tables(settings.tools, cache_bytes=settings.cache_mib << 20)
-        self.outbox = Outbox(settings.connections, largest_record_bytes=LARGEST_DEAD_LETTER_BYTES)
+        self.outbox = Outbox(settings.connections, largest_record_bytes=LARGEST_RECORD_BYTES)
         self.registry = metrics.registry()
         self.words: dict[str, metrics.Words] = {}
         # Loading the tables behind the calendar takes a second: before the group counts on this worker.

@@ -12,11 +12,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 
+from deploy import extras
 from deploy.demo.report import Report
 from deploy.demo.screen import Screen
 from deploy.demo.sources import LogSource, ShopSource, Source
@@ -31,7 +31,7 @@ def demo(argv: Sequence[str]) -> int:
     console = Console(highlight=False)
     screen = Screen(console)
     screen.title("Kairos", "live behaviour in, the right push at the right moment out")
-    _require(["torch", "transformers", "safetensors"] if options.train else [])
+    extras.require("model" if options.train else "")
     try:
         report = _run(options, screen)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -43,13 +43,6 @@ def demo(argv: Sequence[str]) -> int:
     else:
         console.print("\n".join([*report.text(), f"{'figures':>12}  {options.report}"]), soft_wrap=True)
     return 0 if report.holds else 1
-
-
-def _require(modules: Sequence[str]) -> None:
-    """Miss a library now rather than in the middle; the command line says what to install."""
-    for name in modules:
-        if find_spec(name) is None:
-            raise ModuleNotFoundError(name=name)
 
 
 def _run(options: argparse.Namespace, screen: Screen) -> Report:

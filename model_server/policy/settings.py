@@ -1,7 +1,6 @@
 """What a shop decides about its pushes; every number is a threshold that a decision quotes."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from streams.service.settings import setting
@@ -9,6 +8,16 @@ from streams.service.settings import setting
 DAY_MS = 86_400_000
 
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
+
+
+def quiet_minutes(hours: str) -> tuple[int, int]:
+    """First quiet minute of the local day, and the first that is not; raises ValueError with a part of a sentence."""
+    match = _CLOCK.fullmatch(hours)
+    if match is None:
+        msg = "is no pair of local times, as 22:00-08:00, or 00:00-00:00 for none"
+        raise ValueError(msg)
+    hour, minute, until_hour, until_minute = map(int, match.groups())
+    return hour * 60 + minute, until_hour * 60 + until_minute
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,10 @@ class PolicySettings:
         "KAIROS_MINIMUM_GAP_S", "Seconds between two pushes to a user.", default=14_400.0, least=0
     )
     quiet_hours: str = setting(
-        "KAIROS_QUIET_HOURS", "When the user's own clock forbids pushes, as 22:00-08:00.", default="22:00-08:00"
+        "KAIROS_QUIET_HOURS",
+        "When the user's own clock forbids pushes, as 22:00-08:00.",
+        default="22:00-08:00",
+        check=quiet_minutes,
     )
     bought_days: float = setting(
         "KAIROS_BOUGHT_DAYS", "Days in which a bought item is not pushed.", default=30.0, least=0
@@ -42,20 +54,10 @@ class PolicySettings:
         "KAIROS_SLOTS", "Candidates a user gets at once; a device keeps four collapse keys.", default=1, least=1, most=4
     )
 
-    def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be, each with the way out."""
-        if not _CLOCK.fullmatch(self.quiet_hours):
-            wrong = f"KAIROS_QUIET_HOURS={self.quiet_hours} is no pair of local times"
-            yield f"{wrong}: write 22:00-08:00, or 00:00-00:00 for none."
-
     @property
     def quiet_minutes(self) -> tuple[int, int]:
-        """First quiet minute of the local day, and the first that is not; raises ValueError where `problems` spoke."""
-        match = _CLOCK.fullmatch(self.quiet_hours)
-        if match is None:
-            raise ValueError(next(self.problems()))
-        hour, minute, until_hour, until_minute = map(int, match.groups())
-        return hour * 60 + minute, until_hour * 60 + until_minute
+        """First quiet minute of the local day, and the first that is not."""
+        return quiet_minutes(self.quiet_hours)
 
     @property
     def bought_window_ms(self) -> int:

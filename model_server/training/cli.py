@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from model_server.training.progress import Bars
-from streams.features.declaration import DEFAULT, DeclarationError
+from streams.features.declaration import DEFAULT
 from streams.features.features_file import load
 from streams.service import settings
-from streams.service.settings import Connections, SettingsError, setting
+from streams.service.settings import Connections, setting, time_zone
 
 if TYPE_CHECKING:
     from model_server.training.config import TrainConfig
     from model_server.training.recorded import Recorded
     from streams.features.declaration import Declaration
-
-INSTALL = "Training needs torch, transformers and safetensors: pip install 'kairos-push[train]'."
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class TrainSettings:
 
     connections: Connections
     features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
-    zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC")
+    zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC", check=time_zone)
     model_dir: Path | None = setting("KAIROS_MODEL_DIR", "Folder of model bundles.", default=None)
 
 
@@ -44,19 +42,13 @@ def main(argv: list[str]) -> int:
 
     arguments = _parser().parse_args(argv)
     console = Console()
-    try:
-        read = settings.read(TrainSettings, os.environ)
-        folder = arguments.out or read.model_dir
-        if folder is None:
-            print("Say where the bundle goes: --out DIR or KAIROS_MODEL_DIR.", file=sys.stderr)
-            return 2
-        declaration = load(read.features) if read.features is not None else DEFAULT
-        return _train(arguments, read, declaration, folder, Bars(console))
-    except ModuleNotFoundError as error:
-        print(f"{INSTALL} ({error})", file=sys.stderr)
-    except (SettingsError, DeclarationError) as error:
-        print(error, file=sys.stderr)
-    return 1
+    read = settings.read(TrainSettings, os.environ)
+    folder = arguments.out or read.model_dir
+    if folder is None:
+        print("Say where the bundle goes: --out DIR or KAIROS_MODEL_DIR.", file=sys.stderr)
+        return 2
+    declaration = load(read.features) if read.features is not None else DEFAULT
+    return _train(arguments, read, declaration, folder, Bars(console))
 
 
 def _train(

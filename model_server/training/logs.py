@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Cleaning", "Log", "LogError", "LogEvent", "of_users", "read_log"]
 
-INSTALL = "Reading logs needs pandas and pyarrow: pip install 'kairos-push[train]'."
 MAX_PROBLEM_CHARS = 300
 
 
@@ -101,10 +100,8 @@ def of_users(log: Log, users: int) -> Log:
 
 
 def _frame(path: Path, mapping: Mapping) -> Any:
-    try:
-        import pandas as pd
-    except ModuleNotFoundError as problem:
-        raise LogError(INSTALL) from problem
+    import pandas as pd
+
     if not path.is_file():
         msg = f"There is no file {path}."
         raise LogError(msg)

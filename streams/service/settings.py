@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from zoneinfo import ZoneInfo
 
 from schemas.keys import Keys
 from schemas.topics import Topics
@@ -16,6 +17,8 @@ T = TypeVar("T")
 
 class SettingsError(Exception):
     """The environment does not make valid settings; the text lists everything that is wrong."""
+
+    exit_code = 78  # EX_CONFIG of sysexits: starting again does not help
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -31,9 +34,13 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     secret: bool = False,
+    check: Callable[[Any], object] | None = None,
 ) -> Any:
-    """One field of a settings dataclass. A secret is left out of repr and may be given as a file by `<env>_FILE`."""
-    facts = {"env": env, "doc": doc, "least": least, "most": most, "secret": secret}
+    """One field of a settings dataclass. A secret is left out of repr and may be given as a file by `<env>_FILE`.
+
+    `check` raises ValueError on a value that cannot be: with a sentence, or with the rest of one that begins with it.
+    """
+    facts = {"env": env, "doc": doc, "least": least, "most": most, "secret": secret, "check": check}
     return dataclasses.field(default=default, repr=not secret, metadata=facts)
 
 
@@ -41,7 +48,9 @@ def setting(
 class Connections:
     """Where Kafka and Redis are, how to get in, and which part of them is ours."""
 
-    kafka: str = setting("KAIROS_KAFKA", "Kafka brokers as host:port, comma-separated.", default="127.0.0.1:9092")
+    kafka: str = setting(
+        "KAIROS_KAFKA", "Kafka brokers as host:port, comma-separated.", default="127.0.0.1:9092", check=host_ports
+    )
     kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
         "KAIROS_KAFKA_SECURITY", "The brokers' security protocol.", default="PLAINTEXT"
     )
@@ -58,14 +67,15 @@ class Connections:
         "redis[s]://host:port/db, redis[s]+cluster://host:port,... or redis[s]+sentinel://host:port,.../service",
         default="redis://127.0.0.1:6379/0",
         secret=True,
+        check=redis_address,
     )
     redis_username: str | None = setting("KAIROS_REDIS_USERNAME", "ACL user, before the URL's.", default=None)
     redis_password: str | None = setting("KAIROS_REDIS_PASSWORD", "Password of the user.", default=None, secret=True)
     redis_ca: Path | None = setting("KAIROS_REDIS_CA", "CA file; the system's when unset.", default=None)
     redis_cert: Path | None = setting("KAIROS_REDIS_CERT", "Client certificate file.", default=None)
     redis_key: Path | None = setting("KAIROS_REDIS_KEY", "Key file of the client certificate.", default=None)
-    namespace: str = setting("KAIROS_NAMESPACE", "Name inside every Redis key.", default="main")
-    topic_prefix: str = setting("KAIROS_TOPIC_PREFIX", "Put before every topic name.", default="")
+    namespace: str = setting("KAIROS_NAMESPACE", "Name inside every Redis key.", default="main", check=Keys)
+    topic_prefix: str = setting("KAIROS_TOPIC_PREFIX", "Put before every topic name.", default="", check=Topics)
 
     @property
     def topics(self) -> Topics:
@@ -81,32 +91,28 @@ class Connections:
         for name in ("kafka", "redis"):
             if bool(getattr(self, f"{name}_cert")) != bool(getattr(self, f"{name}_key")):
                 yield f"KAIROS_{name.upper()}_CERT and KAIROS_{name.upper()}_KEY go together: set both or none."
-        try:
-            host_ports(self.kafka)
-        except ValueError as error:
-            yield f"KAIROS_KAFKA {error}; write host:port,host:port."
-        for build in (lambda: self.topics, lambda: self.keys, lambda: redis_address(self.redis)):
-            try:
-                build()
-            except ValueError as error:
-                yield str(error)
 
 
 @dataclass(frozen=True)
 class Shell:
     """What a service shows of itself."""
 
-    http: str = setting("KAIROS_HTTP", "host:port of /live, /ready, /metrics; port 0 = any.", default="127.0.0.1:6066")
+    http: str = setting(
+        "KAIROS_HTTP", "host:port of /live, /ready, /metrics; port 0 = any.", default="127.0.0.1:6066", check=host_ports
+    )
     log: Literal["text", "json"] = setting("KAIROS_LOG", "Format of the log lines.", default="text")
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "KAIROS_LOG_LEVEL", "Least level that is logged.", default="info"
     )
 
-    def problems(self) -> Iterator[str]:
-        try:
-            host_ports(self.http)
-        except ValueError as error:
-            yield f"KAIROS_HTTP {error}; write host:port."
+
+def time_zone(name: str) -> ZoneInfo:
+    """The zone of that name; raises ValueError with a part of a sentence."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, OSError, ValueError):
+        msg = "is no time zone, which has a name like Europe/Berlin"
+        raise ValueError(msg) from None
 
 
 def read(cls: type[T], env: Mapping[str, str]) -> T:
@@ -211,12 +217,29 @@ def _parse(text: str, field: dataclasses.Field[Any], kind: Any) -> Any:
     except ValueError as error:
         msg = f"{shown} {error}: {doc}"
         raise ValueError(msg) from None
+    check = field.metadata["check"]
+    try:
+        if check is not None:
+            check(value)
+    except ValueError as error:
+        wrong = str(error)
+        msg = (
+            wrong if wrong.startswith(env) else f"{shown}: {wrong}" if wrong[0].isupper() else f"{shown} {wrong}: {doc}"
+        )
+        raise ValueError(msg) from None
     least, most = field.metadata["least"], field.metadata["most"]
     if (least is not None and value < least) or (most is not None and value > most):
         bounds = f"at least {least}" if most is None else f"at most {most}" if least is None else f"{least} to {most}"
         msg = f"{shown} must be {bounds}: {doc}"
         raise ValueError(msg)
     return value
+
+
+def _complaint(env: str, shown: str, wrong: str, doc: str) -> str:
+    """A sentence of the check's own, or one made of the rest that the check gave."""
+    if wrong.startswith(env):
+        return wrong
+    return f"{shown}: {wrong}" if wrong[0].isupper() else f"{shown} {wrong}: {doc}"
 
 
 def _converter(kind: Any) -> Callable[[str], Any]:

@@ -31,6 +31,7 @@ def stock_faust_us_per_event(lab: Lab, topic: str, traffic: Traffic, name: str) 
         "BENCH_TOPIC": topic,
         "BENCH_EVENTS": str(traffic.size),
         "BENCH_KEYS": name,
+        "BENCH_FOLDER": str(lab.folder / "faust"),
     }
     command = python("tests.bench.stock_faust", "worker", "-l", "error")
     spent = Contender("stock-faust", command, env, folder=lab.folder, gate=gate).run_until_said()

@@ -1,6 +1,7 @@
 """What most people write: a stock Faust agent with an awaited GET and SET of one Redis row for every event.
 
-Settings by environment: BENCH_KAFKA, BENCH_REDIS, BENCH_TOPIC, BENCH_EVENTS (how many make the whole), BENCH_KEYS.
+Settings by environment: BENCH_KAFKA, BENCH_REDIS, BENCH_TOPIC, BENCH_EVENTS (how many make the whole),
+BENCH_KEYS, BENCH_FOLDER (for what Faust writes).
 """
 
 import os
@@ -21,6 +22,7 @@ app = faust.App(
     consumer_auto_offset_reset="earliest",
     topic_disable_leader=True,
     web_enabled=False,
+    datadir=os.environ["BENCH_FOLDER"],
 )
 source = app.topic(os.environ["BENCH_TOPIC"], key_type=bytes, key_serializer="raw", value_serializer="json")
 client = Redis.from_url(os.environ["BENCH_REDIS"])

@@ -178,6 +178,17 @@ async def test_a_topic_created_again_is_refused_with_the_remedy(installation: In
     assert "deleted and created again" in said
 
 
+def test_a_partition_count_that_topics_do_not_have_is_told_and_counts_below_one_are_refused(
+    installation: Installation,
+) -> None:
+    assert installation.run("topics", "create", "--partitions", "2").returncode == 0
+    repeated = installation.run("topics", "create")
+    assert (repeated.returncode, repeated.stdout.count("not 8: a count stays")) == (0, 7)
+    asked = installation.run("topics", "create", "--partitions", "3")
+    assert (asked.returncode, asked.stdout.count("not 3: a count stays")) == (1, 7)
+    assert "0 is no whole number from 1 up" in installation.run("topics", "create", "--partitions", "0").stderr
+
+
 async def test_a_grown_topic_is_refused_with_the_remedy(installation: Installation) -> None:
     await installation.set_up()
     topic = installation.topics.clicks
@@ -217,7 +228,7 @@ async def test_an_evicting_redis_is_refused(
 
 async def test_wrong_settings_are_all_named_at_once(installation: Installation) -> None:
     code, text = await ended(installation, KAIROS_CHUNK="0", KAIROS_KAFKA="nowhere", KAIROS_ZONE="Atlantis")
-    assert code == 1
+    assert code == REFUSED
     assert all(name in text for name in ("KAIROS_CHUNK", "KAIROS_KAFKA", "KAIROS_ZONE"))
     assert "Traceback" not in text
 

@@ -60,11 +60,12 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_all_problems_are_reported_at_once_each_with_its_variable() -> None:
     found = problems(
-        CHUNK="many", SHARE="-1", LOUD="perhaps", COLOR="blue", FOLDER="/no/such", KAFKA="nowhere", REDIS="mysql://x"
-    )
-    for name in ("CHUNK", "SHARE", "LOUD", "COLOR", "FOLDER", "KAFKA", "REDIS"):
+        CHUNK="many", SHARE="-1", LOUD="perhaps", COLOR="blue", FOLDER="/no/such",
+        KAFKA="nowhere", KAFKA_SECURITY="none", REDIS="mysql://x", NAMESPACE="a b",
+    )  # fmt: skip
+    for name in ("CHUNK", "SHARE", "LOUD", "COLOR", "FOLDER", "KAFKA=", "KAFKA_SECURITY", "REDIS", "NAMESPACE"):
         assert sum(text.startswith(f"KAIROS_{name}") for text in found) == 1, name
-    assert len(found) == 7
+    assert len(found) == 9
 
 
 def test_the_error_is_a_readable_list() -> None:
