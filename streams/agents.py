@@ -12,21 +12,27 @@ from faust.types import TP
 from streams.chunks.chunk import Chunk
 from streams.chunks.consumer import ChunkConsumer
 from streams.chunks.transport import ChunkedApp, RawSchema
+from streams.grouping import Group
+from streams.tables.attempt import Verdict
 from streams.tables.errors import Rewind
+from streams.tables.part import Chunk as TableChunk
 from streams.tables.part import Outcome
 
 logger = logging.getLogger(__name__)
 
 
 class Processor(Protocol):
-    """What applies a chunk: the user pipeline or the item pipeline."""
+    """What applies chunks of one partition together: the user pipeline or the item pipeline."""
 
-    async def process(self, chunk: Chunk, stale: Callable[[], bool]) -> Outcome: ...
+    async def process_group(
+        self, chunks: Sequence[TableChunk], stale: Callable[[TableChunk], bool]
+    ) -> Sequence[Verdict]: ...
 
 
 class ChunkAgent:
-    """One actor a partition. No exception but the fatal ones leaves it; those end the process (CrashingSupervisor).
+    """One actor a topic and partition; the actors of a partition apply what they hold at the same time together.
 
+    No exception but the fatal ones leaves it; those end the process (CrashingSupervisor).
     `outcomes` counts chunks by what became of them; `applied_ms` is the record time of the newest applied record.
     """
 
@@ -34,6 +40,7 @@ class ChunkAgent:
         self.app, self.processor = app, processor
         self.outcomes: Counter[str] = Counter()
         self.applied_ms: dict[TP, int] = {}
+        self._groups: dict[int, Group[Chunk]] = {}
         topic = app.topic(*topics, schema=RawSchema())
         app.agent(topic, name=name, isolated_partitions=True)(self._consume)
 
@@ -44,21 +51,29 @@ class ChunkAgent:
 
     async def apply(self, chunk: Chunk) -> bool:
         """Whether the chunk may be acknowledged; a stale or rewound one comes again and is not."""
-        consumer, tp = cast("ChunkConsumer", self.app.consumer), TP(chunk.topic, chunk.partition)
-
-        def stale() -> bool:
-            return consumer.epoch(tp) != chunk.epoch
-
-        if stale():
+        tp = TP(chunk.topic, chunk.partition)
+        if self._stale(chunk):
             self.outcomes["stale"] += 1
             return False
-        try:
-            outcome = await self.processor.process(chunk, stale)
-        except Rewind as rewind:
-            logger.warning("%s", rewind)
+        group = self._groups.get(chunk.partition)
+        if group is None:
+            group = self._groups[chunk.partition] = Group(
+                lambda chunks: self.processor.process_group(chunks, self._stale)
+            )
+        verdict = await group.join(chunk)
+        if isinstance(verdict, Rewind):
+            logger.warning("%s", verdict)
             self.outcomes["rewound"] += 1
-            await consumer.rewind(tp, rewind.offset)
+            await self._consumer.rewind(tp, verdict.offset)
             return False
-        self.outcomes[outcome.value] += 1
+        self.outcomes[verdict.value] += 1
         self.applied_ms[tp] = chunk.records[-1].timestamp
-        return outcome is not Outcome.STALE
+        return verdict is not Outcome.STALE
+
+    @property
+    def _consumer(self) -> ChunkConsumer:
+        return cast("ChunkConsumer", self.app.consumer)
+
+    def _stale(self, chunk: Any) -> bool:
+        """Whether the partition of a chunk was sought since it was drained."""
+        return bool(self._consumer.epoch(TP(chunk.topic, chunk.partition)) != chunk.epoch)

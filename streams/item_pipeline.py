@@ -15,9 +15,11 @@ from schemas.deltas import DeltaError, DeltaSource, unpack_deltas
 from schemas.faults import MAX_VALUE_BYTES
 from schemas.items import decode_items, encode_item
 from schemas.topics import Topics
+from streams.grouping import settled, standing
 from streams.pipeline import DeadLetters, Record, Rejected
 from streams.poison import culprits
-from streams.tables.errors import OtherDeclaration, Stale, TableError
+from streams.tables.attempt import Verdict, nothing_stale
+from streams.tables.errors import OtherDeclaration, Rewind, TableError
 from streams.tables.items import DeltaRun, ItemChange, ItemTable
 from streams.tables.part import Chunk, Outcome, known_in
 from streams.tables.weather import never
@@ -47,17 +49,29 @@ class ItemPipeline:
 
     async def process(self, chunk: Chunk, stale: Callable[[], bool] = never) -> Outcome:
         """Apply one chunk, as `Pipeline.process`."""
-        try:
-            fence = await self.table.check(chunk, stale)
-            if chunk.last <= fence:
-                self.table.stats.skipped += len(chunk.records)
-                return Outcome.SKIPPED
-            records: Sequence[Record] = chunk.records[known_in(chunk, fence) :]
-            self.stats.on_chunk(len(records))
-            read = self._read_catalogue if chunk.topic == self.topics.items else self._read_deltas
-            return await self._apply(chunk, await read(chunk, records), stale)
-        except Stale:
-            return Outcome.STALE
+        (verdict,) = await self.process_group([chunk], lambda _chunk: stale())
+        if isinstance(verdict, Rewind):
+            raise verdict
+        return verdict
+
+    async def process_group(
+        self, chunks: Sequence[Chunk], stale: Callable[[Chunk], bool] = nothing_stale
+    ) -> list[Verdict]:
+        """Apply chunks of one partition, as `Pipeline.process_group`."""
+        found = await standing(self.table, chunks, stale)
+        changes = [
+            (chunk, await self._read(chunk, fence))
+            for chunk, fence in zip(chunks, found, strict=True)
+            if isinstance(fence, int)
+        ]
+        return settled(found, await self._apply(changes, stale) if changes else ())
+
+    async def _read(self, chunk: Chunk, fence: int) -> ItemChange:
+        """What the records above the fence say; those that say nothing are in the dead letters on return."""
+        records: Sequence[Record] = chunk.records[known_in(chunk, fence) :]
+        self.stats.on_chunk(len(records))
+        read = self._read_catalogue if chunk.topic == self.topics.items else self._read_deltas
+        return await read(chunk, records)
 
     async def _read_catalogue(self, chunk: Chunk, records: Sequence[Record]) -> ItemChange:
         home = (chunk.partition, self.table.partitions(chunk.partition))
@@ -91,25 +105,31 @@ class ItemPipeline:
         deltas, item_ids = unpack_deltas(record.value)
         return DeltaRun(record.offset, source, deltas, item_ids)
 
-    async def _apply(self, chunk: Chunk, change: ItemChange, stale: Callable[[], bool]) -> Outcome:
+    async def _apply(
+        self, changes: Sequence[tuple[Chunk, ItemChange]], stale: Callable[[Chunk], bool]
+    ) -> list[Verdict]:
         try:
-            return await self.table.apply(chunk, change, stale)
+            return await self.table.apply_group(changes, stale)
         except (TableError, MemoryError):
             raise
         except Exception:
-            runs = change.deltas
-            poison = await culprits(
-                len(runs),
-                lambda group: self.table.folds(chunk.partition, ItemChange(deltas=[runs[i] for i in group.tolist()])),
-            )
-            if not poison:
-                raise
-            offsets = {runs[i].offset for i in poison}
-            detail = "The deltas cannot be folded although they were unpacked: report it as a fault of Kairos."
-            bad = [record for record in chunk.records if record.offset in offsets]
-            await self._bury([Rejected(chunk.topic, chunk.partition, record, "poison", detail) for record in bad])
-            kept = [run for run in runs if run.offset not in offsets]
-            return await self.table.apply(chunk, replace(change, deltas=kept), stale)
+            # One record spoils the fold of all, so now chunk by chunk.
+            healthy = [(chunk, await self._without_poison(chunk, change)) for chunk, change in changes]
+            return [verdict for one in healthy for verdict in await self.table.apply_group([one], stale)]
+
+    async def _without_poison(self, chunk: Chunk, change: ItemChange) -> ItemChange:
+        runs = change.deltas
+        poison = await culprits(
+            len(runs),
+            lambda group: self.table.folds(chunk.partition, ItemChange(deltas=[runs[i] for i in group.tolist()])),
+        )
+        if not poison:
+            return change
+        offsets = {runs[i].offset for i in poison}
+        detail = "The deltas cannot be folded although they were unpacked: report it as a fault of Kairos."
+        bad = [record for record in chunk.records if record.offset in offsets]
+        await self._bury([Rejected(chunk.topic, chunk.partition, record, "poison", detail) for record in bad])
+        return replace(change, deltas=[run for run in runs if run.offset not in offsets])
 
     async def _bury(self, letters: Sequence[Rejected]) -> None:
         if letters:

@@ -1,7 +1,8 @@
-"""The story of one chunk of user events, from raw records to applied rows; read this file first.
+"""The story of chunks of user events, from raw records to applied rows; read this file first.
 
     check the fence -> decode -> dead letters, awaited -> item deltas, awaited -> rows, fold, one script
 
+Chunks of one partition that wait at the same time, one of each topic, go through it together.
 The order is the guarantee. Dead letters and deltas leave before the fence moves, so that a crash repeats them and
 never loses them; a delta record exists only when everything below it is in its topic already; and whatever the script
 meets (a lost compare-and-set, a reply that never came), they are not sent again.
@@ -22,8 +23,10 @@ from schemas.faults import Reason
 from schemas.topics import Topics
 from streams.deltas import DeltaMaker, DeltaRecord
 from streams.features.columns import Encoder
+from streams.grouping import settled, standing
 from streams.poison import Positions, culprits
-from streams.tables.errors import Stale, TableError
+from streams.tables.attempt import Verdict, nothing_stale
+from streams.tables.errors import Rewind, TableError
 from streams.tables.part import Chunk, Outcome, known_in
 from streams.tables.users import UserChange, UserTable, heard
 from streams.tables.weather import never
@@ -133,24 +136,33 @@ class Pipeline:
         self._maker = DeltaMaker(self.encoder.declaration, item_partitions)
 
     async def process(self, chunk: Chunk, stale: Callable[[], bool] = never) -> Outcome:
-        """Apply one chunk; returns when its rows and its offset are in the store, or when there is nothing to do.
+        """Apply one chunk, as `process_group`; raises Rewind when records before the chunk are missing."""
+        (verdict,) = await self.process_group([chunk], lambda _chunk: stale())
+        if isinstance(verdict, Rewind):
+            raise verdict
+        return verdict
 
-        `stale` says whether the partition was sought or taken away meanwhile, which ends any waiting. Raises Rewind
-        when records before the chunk are missing, Refused and Broken when the process must end.
+    async def process_group(
+        self, chunks: Sequence[Chunk], stale: Callable[[Chunk], bool] = nothing_stale
+    ) -> list[Verdict]:
+        """Apply chunks of one partition, each of another topic; what became of each, in turn.
+
+        Returns when their rows and offsets are in the store, or when there is nothing to do. `stale` says whether a
+        chunk's partition was sought or taken away meanwhile, which ends any waiting for it. Raises Refused and Broken
+        when the process must end.
         """
-        try:
-            fence = await self.table.check(chunk, stale)
-            if chunk.last <= fence:
-                self.table.stats.skipped += len(chunk.records)
-                return Outcome.SKIPPED
-            change, deltas = await self._read(chunk, fence)
-            # Once a chunk, whatever the table meets afterwards: the item side counts a source offset once anyway.
-            if deltas:
-                await self.deltas.send(deltas)
-                self.stats.delta_records += len(deltas)
-            return await self._apply(chunk, change, stale)
-        except Stale:
-            return Outcome.STALE
+        found = await standing(self.table, chunks, stale)
+        changes, deltas = list[tuple[Chunk, UserChange]](), list[DeltaRecord]()
+        for chunk, fence in zip(chunks, found, strict=True):
+            if isinstance(fence, int):
+                change, told = await self._read(chunk, fence)
+                changes.append((chunk, change))
+                deltas += told
+        # Once a chunk, whatever the table meets afterwards: the item side counts a source offset once anyway.
+        if deltas:
+            await self.deltas.send(deltas)
+            self.stats.delta_records += len(deltas)
+        return settled(found, await self._apply(changes, stale) if changes else ())
 
     async def _read(self, chunk: Chunk, fence: int) -> tuple[UserChange, list[DeltaRecord]]:
         """What the records above the fence say; those that say nothing are in the dead letters on return."""
@@ -213,21 +225,25 @@ class Pipeline:
             return False
         return True
 
-    async def _apply(self, chunk: Chunk, change: UserChange, stale: Callable[[], bool]) -> Outcome:
+    async def _apply(
+        self, changes: Sequence[tuple[Chunk, UserChange]], stale: Callable[[Chunk], bool]
+    ) -> list[Verdict]:
         try:
-            return await self.table.apply(chunk, change, stale)
+            return await self.table.apply_group(changes, stale)
         except (TableError, MemoryError):
             raise
         except Exception:
-            poison = await culprits(
-                len(change.users), lambda group: self.table.folds(chunk.partition, change.take(group))
-            )
-            if not poison:
-                raise
-            offsets = set(change.offsets[poison].tolist())
-            await self._bury(_poisoned(chunk, [r for r in chunk.records if r.offset in offsets], "folded"))
-            kept = np.setdiff1d(np.arange(len(change.users)), poison)
-            return await self.table.apply(chunk, change.take(kept), stale)
+            # One event spoils the fold of all, so now chunk by chunk.
+            healthy = [(chunk, await self._without_poison(chunk, change)) for chunk, change in changes]
+            return [verdict for one in healthy for verdict in await self.table.apply_group([one], stale)]
+
+    async def _without_poison(self, chunk: Chunk, change: UserChange) -> UserChange:
+        poison = await culprits(len(change.users), lambda group: self.table.folds(chunk.partition, change.take(group)))
+        if not poison:
+            return change
+        offsets = set(change.offsets[poison].tolist())
+        await self._bury(_poisoned(chunk, [r for r in chunk.records if r.offset in offsets], "folded"))
+        return change.take(np.setdiff1d(np.arange(len(change.users)), poison))
 
     async def _bury(self, letters: Sequence[Rejected]) -> None:
         if letters:

@@ -34,7 +34,9 @@ class StreamSettings:
     group: str = setting(
         "KAIROS_GROUP", "Consumer group; the namespace (unless main) and the side are appended.", default="kairos"
     )
-    chunk: int = setting("KAIROS_CHUNK", "Most records folded in one step.", default=500, least=1, most=10_000)
+    chunk: int = setting(
+        "KAIROS_CHUNK", "Most records of one topic folded in one step.", default=1000, least=1, most=10_000
+    )
     max_skew_s: int = setting("KAIROS_MAX_SKEW_S", "Later than the clock by more is left out.", default=300, least=0)
     horizon_days: int = setting("KAIROS_HORIZON_DAYS", "Older than this is left out.", default=400, least=1, most=4000)
     max_value_bytes: int = setting(
@@ -44,13 +46,13 @@ class StreamSettings:
         "KAIROS_ISOLATION", "Whether aborted transactions are left out.", default="read_committed"
     )
     fetch_wait_ms: int = setting(
-        "KAIROS_FETCH_WAIT_MS", "How long Kafka may gather user events for one answer.", default=50, least=1, most=1000
+        "KAIROS_FETCH_WAIT_MS", "How long Kafka may gather user events for one answer.", default=100, least=1, most=1000
     )
     fetch_min_bytes: int = setting(
-        "KAIROS_FETCH_MIN_BYTES", "Answer at once when this much is there.", default=65_536, least=1
+        "KAIROS_FETCH_MIN_BYTES", "Answer at once when this much is there.", default=262_144, least=1
     )
     item_fetch_wait_ms: int = setting(
-        "KAIROS_ITEM_FETCH_WAIT_MS", "The same for item deltas.", default=100, least=1, most=1000
+        "KAIROS_ITEM_FETCH_WAIT_MS", "The same for item deltas.", default=250, least=1, most=1000
     )
     item_fetch_min_bytes: int = setting(
         "KAIROS_ITEM_FETCH_MIN_BYTES", "The same for item deltas.", default=262_144, least=1

@@ -148,6 +148,7 @@ class ChunkConsumer(driver.Consumer):
 
     def _chunks(self, drained: Mapping[TP, Drained], generation: int) -> Iterator[tuple[TP, Chunk]]:
         size = self.chunking.records
+        drained = dict(sorted(drained.items(), key=lambda one: one[0].partition))  # neighbours go in one step
         runs = [_cut(tp, found, size, generation) for tp, found in drained.items()]
         for turn in zip_longest(*runs):
             for tp_chunk in turn:

@@ -1,9 +1,10 @@
 """The fenced table: a partition's rows move together with the offset of the records folded into them, or not at all.
 
-The protocol of one chunk, under its partition's lock: at or below the fence it is skipped; a hole above the fence
-rewinds; else the records above the fence are folded and committed by compare-and-set on (ver, own offset). `ver` is a
-unique token, not a counter: after a rollback of Redis a counter comes back to values that a zombie still holds.
-A reply that never came is an unknown outcome, and reading (ver, offsets) settles it.
+The protocol, under the partition's lock: a chunk at or below its topic's fence is skipped; a hole above the fence
+rewinds; else the records above the fence are folded and committed by compare-and-set on (ver, own offset). Chunks of
+several topics go in one step, and what becomes of one of them does not hold up the others. `ver` is a unique token,
+not a counter: after a rollback of Redis a counter comes back to values that a zombie still holds. A reply that never
+came is an unknown outcome, and reading (ver, offsets) settles it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import itertools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, Required, TypedDict, TypeVar
 
 from redis.exceptions import ResponseError
@@ -21,9 +22,10 @@ from schemas.keys import Keys
 from streams.features.blobs import UnreadableError
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout
+from streams.tables.attempt import Attempt, Verdict, nothing_stale
 from streams.tables.errors import Evicting, NotInitialised, OtherDeclaration, Rewind, Stale
 from streams.tables.part import Chunk, LogFacts, Outcome, Part, TableStats, known_in, refuse_lost_log
-from streams.tables.store import ItemWrite, Move, Store, UserWrite
+from streams.tables.store import ItemWrite, Move, Step, Store, UserWrite
 from streams.tables.weather import STALE, TROUBLE, Weather, never
 
 C = TypeVar("C")
@@ -71,6 +73,10 @@ class FencedTable(ABC, Generic[C]):
         """What of a change was not applied before."""
 
     @abstractmethod
+    def _together(self, changes: Sequence[C]) -> C:
+        """Several changes as one."""
+
+    @abstractmethod
     async def _hold(self, part: Part, partition: int, change: C) -> None:
         """See that the rows that a change touches are held."""
 
@@ -112,14 +118,32 @@ class FencedTable(ABC, Generic[C]):
 
     async def apply(self, chunk: Chunk, change: C, stale: Callable[[], bool] = never) -> Outcome:
         """Fold and commit a chunk, whatever Redis does meanwhile; raises Rewind, NotInitialised, Broken, Stale."""
-        part = self._part(chunk.partition)
-        attempt = _Attempt(chunk, change)
-        # clicks:p and browses:p are two actors of one process: without the lock they make conflicts of their own.
+        (verdict,) = await self.apply_group([(chunk, change)], lambda _chunk: stale())
+        if isinstance(verdict, Rewind):
+            raise verdict
+        if verdict is Outcome.STALE:
+            raise Stale(STALE)
+        return verdict
+
+    async def apply_group(
+        self, changes: Sequence[tuple[Chunk, C]], stale: Callable[[Chunk], bool] = nothing_stale
+    ) -> list[Verdict]:
+        """Fold and commit chunks of one partition, each of another topic, in one step; what became of each, in turn.
+
+        Raises NotInitialised and Broken.
+        """
+        partition = changes[0][0].partition
+        part, attempt = self._part(partition), Attempt(changes, stale)
+        # The audit reads fences while chunks are applied.
         async with part.lock:
-            outcome = None
-            while outcome is None:
-                outcome = await self.weather.ride("applying a chunk", lambda: self._guarded(part, attempt), stale)
-            return outcome
+            while attempt.open():
+                try:
+                    await self.weather.ride(
+                        "applying chunks", lambda: self._guarded(part, partition, attempt), attempt.drop_stale
+                    )
+                except Stale:
+                    continue
+        return attempt.verdicts()
 
     async def reload_fence(self, topic: str, partition: int) -> int:
         """Read the fence again (rows are dropped if it moved without us); raises NotInitialised, Broken."""
@@ -201,46 +225,49 @@ class FencedTable(ABC, Generic[C]):
         part.take_over(await self.store.meta(self.tag(partition)))
         self.stats.loads += 1
 
-    async def _guarded(self, part: Part, attempt: _Attempt[C]) -> Outcome | None:
-        """One try, None when somebody else moved the fence; it folds in place, so after a failure no row is trusted."""
+    async def _guarded(self, part: Part, partition: int, attempt: Attempt[C]) -> None:
+        """One try; it folds in place, so after a failure no row is trusted."""
         try:
-            return await self._try(part, attempt)
+            await self._try(part, partition, attempt)
         except BaseException:
             part.forget()
             raise
 
-    async def _try(self, part: Part, attempt: _Attempt[C]) -> Outcome | None:
-        chunk = attempt.chunk
+    async def _try(self, part: Part, partition: int, attempt: Attempt[C]) -> None:
+        """Settle what is open, unless somebody else moved the fence meanwhile: then it stays open."""
         if not part.loaded:
-            await self._load(part, chunk.partition)
-        fence = self._standing(part, chunk)
-        if chunk.last <= fence:
-            return self._settled(attempt)
-        attempt.fresh = self._above(part, attempt.change, fence)
+            await self._load(part, partition)
+        fences = attempt.settle(lambda chunk: self._standing(part, chunk), self.stats, self._applied)
+        if not (tried := attempt.open()):
+            return
+        steps = [Step(m.chunk.topic, part.applied.get(m.chunk.topic), m.chunk.last) for m in tried]
+        fresh = self._together([self._above(part, m.change, fences[m.chunk.topic]) for m in tried])
+        attempt.fresh, attempt.tried = fresh, tried
         try:
-            await self._hold(part, chunk.partition, attempt.fresh)
+            await self._hold(part, partition, fresh)
         except UnreadableError as error:
             raise OtherDeclaration(str(error)) from error
-        write = self._fold_held(part, attempt.fresh)
-        ver = f"{self._writer}.{next(self._count)}".encode()
-        move = Move(chunk.topic, part.ver, part.applied.get(chunk.topic), ver, chunk.last)
-        if not await self._commit(move, write, attempt):
+        write = self._fold_held(part, fresh)
+        move = Move(part.ver, f"{self._writer}.{next(self._count)}".encode(), steps)
+        if not await self._commit(partition, move, write, attempt):
             self.stats.conflicts += 1
             part.forget()
-            return None
-        part.ver = ver
-        part.applied[chunk.topic] = chunk.last
+            return
+        part.ver = move.ver
+        part.applied.update({step.topic: step.offset for step in steps})
         if isinstance(write, ItemWrite):
             part.sources.update(write.sources)
         self.stats.rows_written += len(write.rows)
-        self._count_applied(attempt, known_in(chunk, fence))
-        return Outcome.APPLIED
+        for member in tried:
+            member.verdict = Outcome.APPLIED
+            self.stats.count(member.chunk, known_in(member.chunk, fences[member.chunk.topic]))
+        self._applied(fresh)
 
-    async def _commit(self, move: Move, write: UserWrite | ItemWrite, attempt: _Attempt[C]) -> bool:
+    async def _commit(self, partition: int, move: Move, write: UserWrite | ItemWrite, attempt: Attempt[C]) -> bool:
         started = time.perf_counter()
         try:
             # A cancelled actor must not cut a call in half: it runs to its end, and its outcome is read later.
-            return await asyncio.shield(self.store.commit(self.tag(attempt.chunk.partition), move, write))
+            return await asyncio.shield(self.store.commit(self.tag(partition), move, write))
         except TROUBLE as error:
             if not isinstance(error, ResponseError):
                 attempt.unknown = True
@@ -250,30 +277,3 @@ class FencedTable(ABC, Generic[C]):
             seconds = time.perf_counter() - started
             self.stats.script_s += seconds
             self.stats.on_script(seconds)
-
-    def _settled(self, attempt: _Attempt[C]) -> Outcome:
-        """The fence is at or above the chunk: applied by a call whose reply was lost, or by somebody else."""
-        if attempt.unknown:
-            self.stats.unknown_applied += 1
-            self._count_applied(attempt, 0)
-            return Outcome.APPLIED
-        self.stats.skipped += len(attempt.chunk.records)
-        return Outcome.SKIPPED
-
-    def _count_applied(self, attempt: _Attempt[C], known: int) -> None:
-        self.stats.chunks += 1
-        self.stats.skipped += known
-        self.stats.applied += len(attempt.chunk.records) - known
-        self._applied(attempt.fresh)
-
-
-class _Attempt(Generic[C]):
-    """A chunk on its way through the tries of one `apply`."""
-
-    __slots__ = ("change", "chunk", "fresh", "unknown")
-
-    def __init__(self, chunk: Chunk, change: C) -> None:
-        self.chunk = chunk
-        self.change = change
-        self.fresh = change
-        self.unknown = False

@@ -58,6 +58,9 @@ class ItemTable(FencedTable[ItemChange]):
         folded, told = (sum(len(run.deltas) for run in deltas) for deltas in (runs, change.deltas))
         return replace(change, deltas=runs, sources=sources, repeated=told - folded)
 
+    def _together(self, changes: Sequence[ItemChange]) -> ItemChange:
+        return changes[0] if len(changes) == 1 else together(changes)
+
     async def _hold(self, part: Part, partition: int, change: ItemChange) -> None:
         tag, limit_bytes = self.tag(partition), self._cache_share_bytes()
         items = [item for run in change.deltas for item in run.item_ids]
@@ -94,6 +97,17 @@ class ItemTable(FencedTable[ItemChange]):
             codes=np.column_stack((deltas["hour"], deltas["weekday"], codes)),
         )
         return fold_items(self.layout, part.cache.rows, slots[first_id + deltas["item"]], events)
+
+
+def together(changes: Sequence[ItemChange]) -> ItemChange:
+    """Delta records and catalogue records, which come from two topics, as one change."""
+    return ItemChange(
+        deltas=[run for change in changes for run in change.deltas],
+        entries={item: entry for change in changes for item, entry in change.entries.items()},
+        removed=[item for change in changes for item in change.removed],
+        sources={name: offset for change in changes for name, offset in change.sources.items()},
+        repeated=sum(change.repeated for change in changes),
+    )
 
 
 def source_field(source: DeltaSource) -> bytes:

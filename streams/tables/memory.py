@@ -50,15 +50,15 @@ class MemoryStore:
 
     async def commit(self, tag: bytes, move: Move, write: UserWrite | ItemWrite) -> bool:
         kept = self.tag(tag)
-        offset = kept.meta.get(f"o:{move.topic}".encode())
-        seen = None if move.seen_offset is None else str(move.seen_offset).encode()
-        if kept.meta.get(b"ver", b"") != move.seen_ver or offset != seen:
+        steps = [(f"o:{topic}".encode(), seen, b"%d" % offset) for topic, seen, offset in move.steps]
+        stands = all(kept.meta.get(name) == (None if seen is None else b"%d" % seen) for name, seen, _ in steps)
+        if kept.meta.get(b"ver", b"") != move.seen_ver or not stands:
             return False
         if isinstance(write, UserWrite):
             _write_users(kept, write)
         else:
             _write_items(kept, write)
-        kept.meta |= {b"ver": move.ver, f"o:{move.topic}".encode(): str(move.offset).encode()}
+        kept.meta |= {b"ver": move.ver, **{name: offset for name, _, offset in steps}}
         return True
 
     async def eviction_policies(self) -> dict[str, str]:

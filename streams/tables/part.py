@@ -76,6 +76,12 @@ class TableStats:
     script_s: float = 0.0
     on_script: Callable[[float], None] = field(default=lambda _seconds: None, repr=False)
 
+    def count(self, chunk: Chunk, known: int) -> None:
+        """A chunk was applied, of whose records `known` were applied before."""
+        self.chunks += 1
+        self.skipped += known
+        self.applied += len(chunk.records) - known
+
 
 class Part:
     """The fence of one partition as last read or moved here, and the rows held with it."""

@@ -91,8 +91,10 @@ def packed(words: Sequence[bytes]) -> bytes:
 
 
 def _fence(move: Move) -> list[bytes]:
-    seen = b"" if move.seen_offset is None else b"%d" % move.seen_offset
-    return [move.topic.encode(), move.seen_ver, seen, b"%d" % move.offset, move.ver]
+    words = [move.seen_ver, move.ver, b"%d" % len(move.steps)]
+    for topic, seen, offset in move.steps:
+        words += (f"o:{topic}".encode(), b"" if seen is None else b"%d" % seen, b"%d" % offset)
+    return words
 
 
 def _flat(write: ItemWrite) -> list[bytes]:

@@ -6,9 +6,13 @@ Redis refuses when memory is full: a script that fails leaves nothing half-writt
 """
 
 _HEAD = """
-local meta, topic = KEYS[1], ARGV[1]
-local seen = redis.call('HMGET', meta, 'ver', 'o:' .. topic)
-if (seen[1] or '') ~= ARGV[2] or (seen[2] or '') ~= ARGV[3] then return 0 end
+local meta, first = KEYS[1], 4 + 3 * ARGV[3]
+if (redis.call('HGET', meta, 'ver') or '') ~= ARGV[1] then return 0 end
+local moved = {'ver', ARGV[2]}
+for at = 4, first - 1, 3 do
+  if (redis.call('HGET', meta, ARGV[at]) or '') ~= ARGV[at + 1] then return 0 end
+  moved[#moved + 1], moved[#moved + 2] = ARGV[at], ARGV[at + 2]
+end
 local SLICE = 3998
 local function sliced(first, count, call)
   local last = first + count - 1
@@ -22,17 +26,17 @@ end
 """
 
 _FENCE = """
-redis.call('HSET', meta, 'ver', ARGV[5], 'o:' .. topic, ARGV[4])
+redis.call('HSET', meta, unpack(moved))
 return 1
 """
 
-# KEYS: meta, queue, row keys.  ARGV: topic, seen ver, seen offset, new offset, new ver, count of queue arguments,
-# (score, user) pairs, one row for each row key.
+# ARGV of both begins with the move: seen ver, new ver, count of topics, (field, seen offset, new offset) of each.
+# Then, KEYS: meta, queue, row keys.  ARGV: count of queue arguments, (score, user) pairs, one row for each row key.
 USERS = (
     _HEAD
     + """
-local queue, queued = KEYS[2], tonumber(ARGV[6])
-local at = sliced(7, queued, function(i, j) redis.call('ZADD', queue, 'LT', unpack(ARGV, i, j)) end)
+local queue, queued = KEYS[2], tonumber(ARGV[first])
+local at = sliced(first + 1, queued, function(i, j) redis.call('ZADD', queue, 'LT', unpack(ARGV, i, j)) end)
 local pairs_ = {}
 local rows = #KEYS - 2
 for r = 1, rows do
@@ -44,20 +48,20 @@ sliced(1, 2 * rows, function(i, j) redis.call('MSET', unpack(pairs_, i, j)) end)
     + _FENCE
 )
 
-# KEYS: meta, rows, catalogue, touched.  ARGV: topic, seen ver, seen offset, new offset, new ver, touched ids (JSON or
-# empty), longest touched stream, four counts of arguments, then (id, row) pairs, (id, entry) pairs, removed ids,
-# (source field, offset) pairs.
+# KEYS: meta, rows, catalogue, touched.  ARGV: touched ids (JSON or empty), longest touched stream, four counts of
+# arguments, then (id, row) pairs, (id, entry) pairs, removed ids, (source field, offset) pairs.
 ITEMS = (
     _HEAD
     + """
 local rows, catalogue, touched = KEYS[2], KEYS[3], KEYS[4]
 redis.call('HLEN', rows)
 redis.call('HLEN', catalogue)
-if ARGV[6] ~= '' then redis.call('XADD', touched, 'MAXLEN', '~', ARGV[7], '*', 'ids', ARGV[6]) end
-local at = sliced(12, tonumber(ARGV[8]), function(i, j) redis.call('HSET', rows, unpack(ARGV, i, j)) end)
-at = sliced(at, tonumber(ARGV[9]), function(i, j) redis.call('HSET', catalogue, unpack(ARGV, i, j)) end)
-at = sliced(at, tonumber(ARGV[10]), function(i, j) redis.call('HDEL', catalogue, unpack(ARGV, i, j)) end)
-sliced(at, tonumber(ARGV[11]), function(i, j) redis.call('HSET', meta, unpack(ARGV, i, j)) end)
+local ids, counts = ARGV[first], {unpack(ARGV, first + 2, first + 5)}
+if ids ~= '' then redis.call('XADD', touched, 'MAXLEN', '~', ARGV[first + 1], '*', 'ids', ids) end
+local at = sliced(first + 6, tonumber(counts[1]), function(i, j) redis.call('HSET', rows, unpack(ARGV, i, j)) end)
+at = sliced(at, tonumber(counts[2]), function(i, j) redis.call('HSET', catalogue, unpack(ARGV, i, j)) end)
+at = sliced(at, tonumber(counts[3]), function(i, j) redis.call('HDEL', catalogue, unpack(ARGV, i, j)) end)
+sliced(at, tonumber(counts[4]), function(i, j) redis.call('HSET', meta, unpack(ARGV, i, j)) end)
 """
     + _FENCE
 )

@@ -6,14 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
-class Move(NamedTuple):
-    """One step of a fence: from (`seen_ver`, `seen_offset`), empty when there was none, to (`ver`, `offset`)."""
+class Step(NamedTuple):
+    """What a move does to one topic: from `seen_offset`, None when there was none, to `offset`."""
 
     topic: str
-    seen_ver: bytes
     seen_offset: int | None
-    ver: bytes
     offset: int
+
+
+class Move(NamedTuple):
+    """One move of a fence from `seen_ver`, empty when there was none, to `ver`, with the offsets of all its topics."""
+
+    seen_ver: bytes
+    ver: bytes
+    steps: Sequence[Step]
 
 
 class UserWrite(NamedTuple):

@@ -52,6 +52,17 @@ class UserChange:
         return self.take(np.flatnonzero(self.offsets > fence))
 
 
+def together(changes: Sequence[UserChange]) -> UserChange:
+    """Several chunks as one, whose users wait from the moment that the first of them came."""
+    return UserChange(
+        np.concatenate([change.offsets for change in changes]),
+        [user for change in changes for user in change.users],
+        Columns._make(map(np.concatenate, zip(*[change.columns for change in changes], strict=True))),
+        max(change.now_ms for change in changes),
+        min(change.heard_ms for change in changes),
+    )
+
+
 def heard(timestamp_ms: int, now_ms: int) -> int:
     """When a record came, as the queue sees it: Kafka's own time, but at most a second ago."""
     return min(max(timestamp_ms, now_ms - 1000), now_ms) if timestamp_ms >= 0 else now_ms
@@ -68,6 +79,9 @@ class UserTable(FencedTable[UserChange]):
 
     def _above(self, part: Part, change: UserChange, fence: int) -> UserChange:  # noqa: ARG002
         return change.above(fence)
+
+    def _together(self, changes: Sequence[UserChange]) -> UserChange:
+        return changes[0] if len(changes) == 1 else together(changes)
 
     async def _hold(self, part: Part, partition: int, change: UserChange) -> None:
         tag, limit_bytes = self.tag(partition), self._cache_share_bytes()

@@ -252,6 +252,33 @@ async def test_poison_is_set_aside_alone(item: str) -> None:
     assert story.told.count("deltas") == 1
 
 
+async def test_a_group_leaves_together_and_its_rows_are_those_of_one_after_the_other(story: Story) -> None:
+    clicks, browses = records(CLICKS, 40), records(BROWSES, 60)
+    bad = one(*pairs(clicks), (USERS[0], b"{"))
+    assert await story.pipeline.process_group([bad, *chunks(BROWSES, browses, 60)]) == [Outcome.APPLIED] * 2
+    assert story.told == ["letters", "deltas", "commit fine"]
+    assert story.rows == truth(clicks, browses)
+    assert {DeltaSource.of(record.headers).topic for record in story.records} == {CLICKS, BROWSES}
+
+
+@pytest.mark.parametrize("item", ["bomb", "mine"])
+async def test_poison_of_one_chunk_leaves_its_neighbours_whole(item: str) -> None:
+    story = await Story(encoder=Touchy(DEFAULT)).begin()
+    clicks, browses = records(CLICKS, 30), records(BROWSES, 50)
+    spoilt = one(*pairs(clicks), (USERS[5], event(USERS[5], item=item)))
+    assert await story.pipeline.process_group([spoilt, *chunks(BROWSES, browses)]) == [Outcome.APPLIED] * 2
+    assert story.rows == truth(clicks, browses)
+    assert [(letter.topic, letter.reason, letter.record.offset) for letter in story.letters] == [(CLICKS, "poison", 30)]
+
+
+async def test_a_hole_or_a_stale_chunk_does_not_hold_up_its_group(story: Story) -> None:
+    first, third, browse = *chunks(CLICKS, records(CLICKS, 100)), *chunks(BROWSES, records(BROWSES, 50))
+    rewind, applied = await story.pipeline.process_group([third, browse])
+    assert (type(rewind), applied) == (Rewind, Outcome.APPLIED)
+    stale_and_good = await story.pipeline.process_group([browse, first], lambda chunk: chunk.topic == BROWSES)
+    assert stale_and_good == [Outcome.STALE, Outcome.APPLIED]
+
+
 async def test_a_step_that_fails_on_everything_is_not_blamed_on_the_records() -> None:
     story = await Story(encoder=Touchy(DEFAULT)).begin()
     everything = one(*[(user, event(user, item="bomb")) for user in USERS[:20]])
