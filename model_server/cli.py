@@ -9,7 +9,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from model_server.settings import ModelSettings, WhyTools
-from streams.service import logs, settings
+from streams.service import logs, loop, settings
 
 if TYPE_CHECKING:
     from model_server.scoring import RankerSource
@@ -25,7 +25,7 @@ def model(argv: list[str]) -> int:
     logs.setup(read.shell.log, read.shell.log_level)
     from model_server.life import EXIT_AGAIN
 
-    code = asyncio.run(_serve(read, drain=arguments.drain))
+    code = loop.run(_serve(read, drain=arguments.drain))
     if code == EXIT_AGAIN:
         # A forward pass that never ends holds its thread, and the interpreter would wait for that thread for ever.
         std_logging.shutdown()
@@ -58,9 +58,9 @@ async def _serve(read: ModelSettings, *, drain: bool) -> int:
     from model_server.life import Life
 
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        running.add_signal_handler(number, stop.set)
     return await Life(read, _rankers, drain=drain).run(stop)
 
 

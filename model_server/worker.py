@@ -23,6 +23,7 @@ from model_server.holding import Holding
 from model_server.items import ItemStore
 from model_server.messages import Ended, Scribe
 from model_server.metrics import ModelMetrics
+from model_server.pace import Pace
 from model_server.policy.decide import Ending, decide
 from model_server.policy.pushes import columns
 from model_server.queue import Ack, Client, Lease, LeaseQueue, Taken
@@ -67,7 +68,8 @@ class Worker:
         self.holding = Holding(parts.queue, parts.missing, parts.metrics, parts.clock)
         self._ended: asyncio.Queue[list[Ended] | None] = asyncio.Queue(maxsize=AHEAD)
         self._thread = ThreadPoolExecutor(1, "score")
-        self._stopping = self._closing = self._exhausted = False
+        self._pace = Pace(parts.settings.batch_delay_ms, parts.settings.queue_poll_ms)
+        self._stopping = self._closing = self._exhausted = self._crowded = False
         self._room, self._arrived = asyncio.Event(), asyncio.Event()
         self.scoring_since_ms: int | None = None
 
@@ -110,31 +112,31 @@ class Worker:
         while not self._stopping:
             room, now_ms = limit - len(self._batcher), self.parts.clock()
             self._room.clear()
-            pause_ms = self.parts.settings.queue_poll_ms
+            pause_ms, self._crowded = self._pace.longest_ms, True
             if room > 0:
                 taken = await self._lease(now_ms, room)
-                self._exhausted = self._drain_ms is not None and len(taken.leases) < room
+                self._crowded = len(taken.leases) >= room
+                self._exhausted = self._drain_ms is not None and not self._crowded
                 if taken.leases:
                     await self._receive(taken.leases)
                 elif self._drain_ms is not None and not self.holding:
                     return
-                pause_ms = self._pause_ms(taken, now_ms)
+                pause_ms = self._pace.pause_ms(taken.next_due_ms, now_ms)
             await _wait(self._room, pause_ms)
 
+    def _make_room(self) -> None:
+        """Look at the queue again where somebody may wait there for room, or a drain for its end."""
+        if self._crowded or self._drain_ms is not None:
+            self._room.set()
+
     async def _lease(self, now_ms: int, limit: int) -> Taken:
-        queue = self.parts.queue
-        taken = await self.holding.ride("the queue", lambda: queue.lease(now_ms, limit, self._drain_ms))
+        queue, ahead_ms = self.parts.queue, self._pace.ahead_ms
+        taken = await self.holding.ride(
+            "the queue", lambda: queue.lease(now_ms, limit, self._drain_ms, ahead_ms=ahead_ms)
+        )
         self.holding.add(taken.leases)
         self.parts.metrics.users_leased(taken, now_ms)
         return taken
-
-    def _pause_ms(self, taken: Taken, now_ms: int) -> int:
-        """How long nobody can become due: new users have a delay before them, those queued are told."""
-        longest = self.parts.settings.queue_poll_ms
-        if taken.next_due_ms is None:
-            return longest
-        least = 0 if taken.leases else 2  # All that is due may be leased and queued again: do not spin.
-        return min(max(taken.next_due_ms - now_ms, least), longest)
 
     # 2. Receive: read them, and let the rules that need no score speak first.
 
@@ -182,7 +184,7 @@ class Worker:
             self._arrived.clear()
             batch = self._batcher.take(now_ms, drain=self._exhausted)
             if batch is not None:
-                self._room.set()
+                self._make_room()
                 return batch, prepare(self.parts.layout, self.parts.calendar, batch.users, now_ms)
             if self._closing:
                 return None
@@ -219,7 +221,7 @@ class Worker:
         }
         if scored is not None:
             waited_ms["score"] = round(scored.retrieve_ms + scored.collate_ms + scored.forward_ms, 3)
-        return Ended(user.lease, user.person, ending, part.version, waited_ms, scored, at)
+        return Ended(user.lease, user.person, ending, part.version, waited_ms, scored, at, part.prepared.now_ms)
 
     # 5. Produce, and only then acknowledge.
 
@@ -243,8 +245,10 @@ class Worker:
         pairs = zip(ended, records, strict=True)
         acks = [Ack(each.lease, record.push_log, self._retry_ms(each)) for each, record in pairs]
         await self.holding.acknowledge(acks)
-        self._room.set()
+        self._make_room()
         parts.metrics.users_ended(ended, records, produced_ms)
+        if left := [each.left_ms for each in ended if each.left_ms is not None]:
+            self._pace.worked(parts.clock() - max(left))
 
     def _retry_ms(self, ended: Ended) -> int | None:
         retry_ms = ended.ending.retry_ms
