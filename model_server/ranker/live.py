@@ -13,6 +13,7 @@ from model_server.finding import Finder
 from model_server.preparation import look_now
 from model_server.ranker.device import Precision, fastest
 from model_server.ranker.lists import Lists, collate
+from model_server.ranker.serving import Served
 from model_server.selection import Calibration, Timings, select
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from model_server.ranker.net import Net
     from model_server.scoring import F32, I64, ItemState, Requests, Scored
 
-FEW = 4
+FEW = 8
 """A length bucket with fewer users joins the next longer one: a small forward pass costs more than its padding."""
 
 
@@ -36,6 +37,7 @@ class NetRanker:
         self.net = net.to(device).eval()
         self.device = device
         self.precision = Precision(device)
+        self._served: dict[Precision, Served] = {}
         self.preparation = preparation
         self._finder = Finder(preparation)
         self._names = preparation.retriever.names
@@ -47,12 +49,13 @@ class NetRanker:
     def warm_up(self, users: int = 32) -> None:
         """Run once on made-up lists, and choose the faster precision for lists of this size."""
         lists = blank_lists(self.net, users, self.candidates, self._lengths[-1]).to(self.device)
+        self.precision = fastest(self.device, lambda precision: self.served(precision)(lists))
 
-        def work(precision: Precision) -> object:
-            with torch.inference_mode(), precision():
-                return self.net(lists)
-
-        self.precision = fastest(self.device, work)
+    def served(self, precision: Precision) -> Served:
+        """The net in a precision; made when first asked for."""
+        if precision not in self._served:
+            self._served[precision] = Served(self.net, precision.dtype)
+        return self._served[precision]
 
     def tokens(self, history: I64) -> I64:
         """Tokens of users with so many history entries: scene and windows, history, candidates."""
@@ -78,11 +81,10 @@ class NetRanker:
     def forward(self, batch: Batch) -> tuple[F32, int]:
         """(scores f32[U, C], tokens computed): one pass for each length bucket."""
         score = np.empty(batch.item.shape, np.float32)
-        padded = 0
+        padded, served = 0, self.served(self.precision)
         for rows, length in by_length(batch.used, self._lengths):
             lists = collate(batch, rows, length).to(self.device)
-            with torch.inference_mode(), self.precision():
-                score[rows] = self.net(lists).float().cpu().numpy()
+            score[rows] = served(lists).cpu().numpy()
             padded += len(rows) * (self._prefix + lists.history + lists.item.shape[1])
         return score, padded
 

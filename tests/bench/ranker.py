@@ -109,10 +109,11 @@ def _bare_s(scoring: Scoring, batches: NDArray[np.int64]) -> float:
         for rows, length in by_length(used[users], lengths)
     ]
 
+    served = ranker.served(ranker.precision)
+
     def work() -> None:
-        with torch.inference_mode(), ranker.precision():
-            for lists in made:
-                ranker.net(lists)
+        for lists in made:
+            served(lists)
 
     return _best_s(work) / batches.size
 
