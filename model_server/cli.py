@@ -6,6 +6,7 @@ import gc
 import logging as std_logging
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 from model_server.settings import ModelSettings, WhyTools
@@ -14,6 +15,11 @@ from streams.service import logs, loop, settings
 if TYPE_CHECKING:
     from model_server.scoring import RankerSource
     from streams.features.declaration import Declaration
+
+
+SWITCH_S = 0.0005
+"""How long a thread may keep the interpreter while another waits: the forward pass asks for it between two operations,
+and at Python's 5 ms it would stand still while the next batch is prepared beside it."""
 
 
 def model(argv: list[str]) -> int:
@@ -71,6 +77,7 @@ def _rankers(read: ModelSettings, declaration: "Declaration") -> "RankerSource":
 
     watcher = BundleWatcher(None if read.model_dir is None else Path(read.model_dir), declaration, read.device)
     _calm_the_collector()
+    sys.setswitchinterval(SWITCH_S)
     return watcher
 
 
