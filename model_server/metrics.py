@@ -88,6 +88,11 @@ class ModelMetrics:
         self.items_seen.set_to_current_time()
         self.item_reloads.inc(poll is not None and poll.reloaded)
 
+    def users_batched(self, batch: Batch[Any], now_ms: int) -> None:
+        """Account for how long each user of a batch that leaves has waited for company."""
+        for user in batch.users:
+            self.batch_wait.observe((now_ms - user.since_ms) / 1000)
+
     def batch_scored(self, batch: Batch[Any], scored: Scored) -> None:
         """Account for one batch; its padding is what the ranker computed, where it says so."""
         tokens, padded = scored.tokens or batch.tokens, scored.padded_tokens or batch.padded_tokens

@@ -183,6 +183,7 @@ class Worker:
             batch = self._batcher.take(now_ms, drain=self._exhausted)
             if batch is not None:
                 self._make_room()
+                parts.metrics.users_batched(batch, now_ms)
                 prepared = prepare(parts.layout, parts.calendar, batch.users, now_ms)
                 return await self._forward.begin(parts.rankers.current(), batch, prepared)
             if self._closing:
