@@ -14,6 +14,8 @@ from model_server.retrieval.neighbours import Neighbours
 from model_server.selection import Calibration, Timings, select
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from model_server.scoring import I64, ItemState, Requests, Scored
     from streams.features.declaration import Declaration
 
@@ -45,10 +47,19 @@ class BlendRanker:
 
     def score(self, requests: Requests, items: ItemState, now_ms: int) -> Scored:
         """The best items of each user."""
+        return self.begin(requests, items, now_ms)()
+
+    def begin(self, requests: Requests, items: ItemState, now_ms: int) -> Callable[[], Scored]:
+        """Find; what is left is the blend and the choice."""
         started = perf_counter()
         found, shared = self._finder.find(requests, items, now_ms)
-        retrieved = perf_counter()
         item, near = found.candidates
-        score = self._blend.score(near)
-        timings = Timings(1000 * (retrieved - started), 0.0, 1000 * (perf_counter() - retrieved))
-        return select(item, near, score, shared, self._calibration, self._names, timings)
+        retrieve_ms = 1000 * (perf_counter() - started)
+
+        def rest() -> Scored:
+            began = perf_counter()
+            score = self._blend.score(near)
+            timings = Timings(retrieve_ms, 0.0, 1000 * (perf_counter() - began))
+            return select(item, near, score, shared, self._calibration, self._names, timings)
+
+        return rest

@@ -6,14 +6,20 @@ import gc
 import logging as std_logging
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 from model_server.settings import ModelSettings, WhyTools
-from streams.service import logs, settings
+from streams.service import logs, loop, settings
 
 if TYPE_CHECKING:
     from model_server.scoring import RankerSource
     from streams.features.declaration import Declaration
+
+
+SWITCH_S = 0.0005
+"""How long a thread may keep the interpreter while another waits: the forward pass asks for it between two operations,
+and at Python's 5 ms it would stand still while the next batch is prepared beside it."""
 
 
 def model(argv: list[str]) -> int:
@@ -25,7 +31,7 @@ def model(argv: list[str]) -> int:
     logs.setup(read.shell.log, read.shell.log_level)
     from model_server.life import EXIT_AGAIN
 
-    code = asyncio.run(_serve(read, drain=arguments.drain))
+    code = loop.run(_serve(read, drain=arguments.drain))
     if code == EXIT_AGAIN:
         # A forward pass that never ends holds its thread, and the interpreter would wait for that thread for ever.
         std_logging.shutdown()
@@ -58,9 +64,9 @@ async def _serve(read: ModelSettings, *, drain: bool) -> int:
     from model_server.life import Life
 
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        running.add_signal_handler(number, stop.set)
     return await Life(read, _rankers, drain=drain).run(stop)
 
 
@@ -71,6 +77,7 @@ def _rankers(read: ModelSettings, declaration: "Declaration") -> "RankerSource":
 
     watcher = BundleWatcher(None if read.model_dir is None else Path(read.model_dir), declaration, read.device)
     _calm_the_collector()
+    sys.setswitchinterval(SWITCH_S)
     return watcher
 
 

@@ -23,7 +23,10 @@ from streams.service.outbox import Outgoing
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """One user's end: how, by which model, and, where it was scored, as which row of the result."""
+    """One user's end: how, by which model, and, where it was scored, as which row of the result.
+
+    `left_ms`: when its batch left for the ranker.
+    """
 
     lease: Lease
     person: Person
@@ -32,6 +35,7 @@ class Ended:
     waited_ms: dict[str, float]
     scored: Scored | None = None
     at: int = 0
+    left_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

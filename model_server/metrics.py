@@ -58,7 +58,7 @@ class ModelMetrics:
         self.batch_tokens = histogram("batch_tokens", "Tokens a batch, without padding.", _TOKENS)
         self.padding = histogram("batch_padding_ratio", "Share of a batch's tokens that was padding.", _SHARES)
         self.score = histogram("score_seconds", "Scoring a batch, by length bucket in tokens.", _FORWARD, "bucket")
-        self.stage = histogram("score_stage_seconds", "Parts of scoring a batch.", _FORWARD, "stage")
+        self.stage = histogram("stage_seconds", "Stages of a batch from the lease to Kafka.", _FORWARD, "stage")
         self.decisions = counter("decisions_total", "Users by how they ended and why.", "outcome", "stage", "rule")
         self.candidates = counter("candidates_total", "Candidates produced, by status.", "status")
         self.items = gauge("items", "Items held in memory.")
@@ -88,16 +88,27 @@ class ModelMetrics:
         self.items_seen.set_to_current_time()
         self.item_reloads.inc(poll is not None and poll.reloaded)
 
-    def batch_scored(self, batch: Batch[Any], scored: Scored, seconds: float) -> None:
+    def users_batched(self, batch: Batch[Any], now_ms: int) -> None:
+        """Account for how long each user of a batch that leaves has waited for company."""
+        for user in batch.users:
+            self.batch_wait.observe((now_ms - user.since_ms) / 1000)
+
+    def batch_scored(self, batch: Batch[Any], scored: Scored) -> None:
         """Account for one batch; its padding is what the ranker computed, where it says so."""
         tokens, padded = scored.tokens or batch.tokens, scored.padded_tokens or batch.padded_tokens
         self.batches.labels(batch.reason).inc()
         self.batch_users.observe(len(batch.users))
         self.batch_tokens.observe(tokens)
         self.padding.observe(1 - tokens / max(padded, 1))
-        self.score.labels(str(1 << (max(user.tokens for user in batch.users) - 1).bit_length())).observe(seconds)
-        for stage in ("retrieve", "collate", "forward"):
-            self.stage.labels(stage).observe(getattr(scored, f"{stage}_ms") / 1000)
+        stages_ms = {"retrieve": scored.retrieve_ms, "collate": scored.collate_ms, "forward": scored.forward_ms}
+        bucket = 1 << (max(user.tokens for user in batch.users) - 1).bit_length()
+        self.score.labels(str(bucket)).observe(sum(stages_ms.values()) / 1000)
+        for stage, spent_ms in stages_ms.items():
+            self.stage_took(stage, spent_ms)
+
+    def stage_took(self, stage: str, spent_ms: float) -> None:
+        """Account for one of the stages between the queue and the acknowledgement."""
+        self.stage.labels(stage).observe(spent_ms / 1000)
 
     def users_ended(self, ended: Sequence[Ended], records: Sequence[Records], produced_ms: int) -> None:
         """Account for users whose records are acknowledged at `produced_ms`."""

@@ -56,7 +56,7 @@ PASSING = (
 PUSH_LOG_TTL_S = 40 * 86_400
 BACKFILL = 3
 
-# ARGV: now * 4, due * 4 + 3, expiry * 4, limit, page.
+# ARGV: now * 4, due * 4 + 3, expiry * 4, limit, page, due of the back-fill * 4 + 3.
 # Reply: length of the queue, leases returned to it, next score or '', then user, score for each user taken.
 LEASE = """
 local q, l = KEYS[1], KEYS[2]
@@ -82,7 +82,10 @@ local function take(i)
   out[#out + 1] = due[i]; out[#out + 1] = due[i + 1]
 end
 for i = 1, #due, 2 do if tonumber(due[i + 1]) % 4 < 3 then take(i) end end
-for i = 1, #due, 2 do if tonumber(due[i + 1]) % 4 == 3 then take(i) end end
+for i = 1, #due, 2 do
+  local score = tonumber(due[i + 1])
+  if score % 4 == 3 and score <= tonumber(ARGV[6]) then take(i) end
+end
 out[1] = redis.call('ZCARD', q)
 local after = redis.call('ZRANGEBYSCORE', q, '(' .. ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 if #out - 3 >= 2 * limit or not all then out[3] = ARGV[2] elseif #after > 0 then out[3] = after[2] end
@@ -173,17 +176,18 @@ class LeaseQueue:
         self._redis, self._keys, self._lease_ms, self._random = redis, keys, lease_ms, random
         self._tags = [keys.user_tag(p) for p in range(partitions)]
 
-    async def lease(self, now_ms: int, limit: int, due_ms: int | None = None) -> Taken:
+    async def lease(self, now_ms: int, limit: int, due_ms: int | None = None, *, ahead_ms: int = 0) -> Taken:
         """Take up to about `limit` users due at `due_ms` (default now), from the partitions after a random one.
 
-        One round trip. Raises redis.exceptions.RedisError; users of a call whose reply was lost come back at expiry.
+        The live are taken `ahead_ms` before that; back-fill is not, for a held user's time must have come. One round
+        trip. Raises redis.exceptions.RedisError; users of a call whose reply was lost come back at expiry.
         """
         start = self._random.randrange(len(self._tags))
         order = [(start + i) % len(self._tags) for i in range(min(limit, len(self._tags)))]
         share = math.ceil(limit / len(order))
         expiry = (now_ms + self._lease_ms) * 4
-        due = (now_ms if due_ms is None else due_ms) * 4 + 3
-        arguments = [now_ms * 4, due, expiry, share, 2 * share + 32]
+        due_ms = now_ms if due_ms is None else due_ms
+        arguments = [now_ms * 4, (due_ms + ahead_ms) * 4 + 3, expiry, share, 2 * share + 32, due_ms * 4 + 3]
         tags = [self._tags[partition] for partition in order]
         calls = [([self._keys.queue(tag), self._keys.leased(tag)], arguments) for tag in tags]
         taken = Taken()

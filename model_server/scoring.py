@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -38,9 +38,9 @@ class Requests:
 class ItemState(Protocol):
     """All M items a ranker may propose; an item keeps its index as long as the process lives, new ones are appended.
 
-    The arrays are read-only views of the store. They change only between two calls of `score`. `revision` grows
-    whenever any of them did, `catalogue_revision` whenever anything but the counters did (ids, title, category, price,
-    stock): caches of popularity lists and of title embeddings hang on these two numbers.
+    The arrays are read-only views of the store. They change only between two calls of `begin` or `score`. `revision`
+    grows whenever any of them did, `catalogue_revision` whenever anything but the counters did (ids, title, category,
+    price, stock): caches of popularity lists and of title embeddings hang on these two numbers.
     """
 
     @property
@@ -108,8 +108,15 @@ class Ranker(Protocol):
     def tokens(self, history: I64) -> I64:
         """Tokens each user would take, without padding, for i64[U] used history entries."""
 
+    def begin(self, requests: Requests, items: ItemState, now_ms: int) -> Callable[[], Scored]:
+        """Read all that is needed of the items, and return the rest of the work, which reads none of them.
+
+        Synchronous and heavy, both: the worker calls each in a thread of its own, one call at a time, so that the next
+        batch begins while the last one is scored.
+        """
+
     def score(self, requests: Requests, items: ItemState, now_ms: int) -> Scored:
-        """Synchronous and heavy: the worker calls it in a thread, one call at a time."""
+        """`begin` and the rest of it at once."""
 
 
 class RankerSource(Protocol):

@@ -1,28 +1,29 @@
 """The story of an affected user, from lease to acknowledged candidate: read this file first.
 
-lease -> read rows and push logs -> look before scoring (`facts.people`) -> wait for company (`Batcher`) -> score in a
-thread -> decide -> produce, awaited -> acknowledge. While one batch is scored the next is prepared; every queue between
-the steps is bounded. Nothing is acknowledged unsent: what a crash or a lost lease leaves is scored again, and the
-gateway drops the double by its dedup key.
+lease -> read rows and push logs -> look before scoring (`facts.people`) -> wait for company (`Batcher`) -> score in
+threads (`Forward`) -> decide -> produce, awaited -> acknowledge. While one batch is scored the next begins; every queue
+between the steps is bounded. Nothing is acknowledged unsent: what a crash or a lost lease leaves is scored again, and
+the gateway drops the double by its dedup key.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 
 from model_server import rows
-from model_server.batcher import Batch, Batcher, Waiting
+from model_server.batcher import Batcher, Waiting
 from model_server.facts import Person, item_facts, people
 from model_server.following import follow_bundles, follow_items
-from model_server.forward import Forwarded, Prepared, forward, prepare, unscorable
+from model_server.forward import Begun, Forward, Forwarded, prepare, unscorable
 from model_server.holding import Holding
 from model_server.items import ItemStore
 from model_server.messages import Ended, Scribe
 from model_server.metrics import ModelMetrics
+from model_server.pace import Pace
 from model_server.policy.decide import Ending, decide
 from model_server.policy.pushes import columns
 from model_server.queue import Ack, Client, Lease, LeaseQueue, Taken
@@ -66,10 +67,10 @@ class Worker:
         self._batcher: Batcher[Person] = Batcher(parts.settings.limits)
         self.holding = Holding(parts.queue, parts.missing, parts.metrics, parts.clock)
         self._ended: asyncio.Queue[list[Ended] | None] = asyncio.Queue(maxsize=AHEAD)
-        self._thread = ThreadPoolExecutor(1, "score")
-        self._stopping = self._closing = self._exhausted = False
+        self._forward = Forward(parts.items, parts.metrics, parts.clock)
+        self._pace = Pace(parts.settings.batch_delay_ms, parts.settings.queue_poll_ms)
+        self._stopping = self._closing = self._exhausted = self._crowded = False
         self._room, self._arrived = asyncio.Event(), asyncio.Event()
-        self.scoring_since_ms: int | None = None
 
     def stop(self) -> None:
         """Take no more users, finish the batches under way, and let `run` return."""
@@ -81,7 +82,7 @@ class Worker:
         try:
             await self._tell()
         finally:
-            self._thread.shutdown(wait=False)
+            self._forward.close()
 
     async def _tell(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -110,37 +111,38 @@ class Worker:
         while not self._stopping:
             room, now_ms = limit - len(self._batcher), self.parts.clock()
             self._room.clear()
-            pause_ms = self.parts.settings.queue_poll_ms
+            pause_ms, self._crowded = self._pace.longest_ms, True
             if room > 0:
                 taken = await self._lease(now_ms, room)
-                self._exhausted = self._drain_ms is not None and len(taken.leases) < room
+                self._crowded = len(taken.leases) >= room
+                self._exhausted = self._drain_ms is not None and not self._crowded
                 if taken.leases:
                     await self._receive(taken.leases)
                 elif self._drain_ms is not None and not self.holding:
                     return
-                pause_ms = self._pause_ms(taken, now_ms)
+                pause_ms = self._pace.pause_ms(taken.next_due_ms, now_ms)
             await _wait(self._room, pause_ms)
 
+    def _make_room(self) -> None:
+        """Look at the queue again where somebody may wait there for room, or a drain for its end."""
+        if self._crowded or self._drain_ms is not None:
+            self._room.set()
+
     async def _lease(self, now_ms: int, limit: int) -> Taken:
-        queue = self.parts.queue
-        taken = await self.holding.ride("the queue", lambda: queue.lease(now_ms, limit, self._drain_ms))
+        queue, ahead_ms = self.parts.queue, self._pace.ahead_ms
+        taken = await self.holding.ride(
+            "the queue", lambda: queue.lease(now_ms, limit, self._drain_ms, ahead_ms=ahead_ms)
+        )
         self.holding.add(taken.leases)
         self.parts.metrics.users_leased(taken, now_ms)
         return taken
-
-    def _pause_ms(self, taken: Taken, now_ms: int) -> int:
-        """How long nobody can become due: new users have a delay before them, those queued are told."""
-        longest = self.parts.settings.queue_poll_ms
-        if taken.next_due_ms is None:
-            return longest
-        least = 0 if taken.leases else 2  # All that is due may be leased and queued again: do not spin.
-        return min(max(taken.next_due_ms - now_ms, least), longest)
 
     # 2. Receive: read them, and let the rules that need no score speak first.
 
     async def _receive(self, leases: list[Lease]) -> None:
         parts = self.parts
-        stored = await self.holding.ride("the rows", lambda: rows.read(parts.redis, parts.keys, leases))
+        with self._timed("rows"):
+            stored = await self.holding.ride("the rows", lambda: rows.read(parts.redis, parts.keys, leases))
         now_ms, ranker = parts.clock(), parts.rankers.current()
         deadlines_ms = [lease.deadline_ms for lease in leases]
         persons = people(parts.layout, stored, deadlines_ms, now_ms, parts.settings.zone, parts.settings.policy)
@@ -156,42 +158,49 @@ class Worker:
         if settled:
             await self._ended.put(settled)
 
-    # 3. Score: one batch in the thread, the next one prepared beside it.
+    # 3. Score: one batch in its thread, the next one found and counted beside it.
 
     async def _score_all(self) -> None:
-        loop = asyncio.get_running_loop()
-        prepared = await self._next_batch()
-        while prepared is not None:
-            self.parts.items.advance()  # Only here: no thread reads the arrays between two scorings.
-            self.scoring_since_ms = self.parts.clock()
-            scoring = loop.run_in_executor(self._thread, self._forward, *prepared)
+        begun = await self._next_batch()
+        while begun is not None:
             following = asyncio.create_task(self._next_batch())
             try:
-                parts = await scoring
-                self.scoring_since_ms = None
-                await self._ended.put([ended for part in parts for ended in self._settle(part)])
-                prepared = await following
+                parts = await self._forward.finish(begun)
+                with self._timed("decide"):
+                    ended = [ended for part in parts for ended in self._settle(part)]
+                await self._ended.put(ended)
+                begun = await following
             finally:
                 following.cancel()
         await self._ended.put(None)
 
-    async def _next_batch(self) -> tuple[Batch[Person], Prepared] | None:
-        """Wait for a complete batch; None when no more will come."""
+    async def _next_batch(self) -> Begun | None:
+        """Wait for a complete batch and begin it; None when no more will come."""
+        parts = self.parts
         while True:
-            now_ms = self.parts.clock()
+            now_ms = parts.clock()
             self._arrived.clear()
             batch = self._batcher.take(now_ms, drain=self._exhausted)
             if batch is not None:
-                self._room.set()
-                return batch, prepare(self.parts.layout, self.parts.calendar, batch.users, now_ms)
+                self._make_room()
+                parts.metrics.users_batched(batch, now_ms)
+                prepared = prepare(parts.layout, parts.calendar, batch.users, now_ms)
+                return await self._forward.begin(parts.rankers.current(), batch, prepared)
             if self._closing:
                 return None
             wake_ms = self._batcher.wake_ms()
             await _wait(self._arrived, None if wake_ms is None else wake_ms - now_ms)
 
-    def _forward(self, batch: Batch[Person], prepared: Prepared) -> list[Forwarded]:
-        parts = self.parts
-        return forward(parts.rankers.current(), parts.items.arrays, batch, prepared, parts.metrics)
+    @property
+    def scoring_since_ms(self) -> int | None:
+        """Since when the scoring under way is, None where none is."""
+        return self._forward.since_ms
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started_s = perf_counter()
+        yield
+        self.parts.metrics.stage_took(stage, 1000 * (perf_counter() - started_s))
 
     # 4. Decide.
 
@@ -219,7 +228,7 @@ class Worker:
         }
         if scored is not None:
             waited_ms["score"] = round(scored.retrieve_ms + scored.collate_ms + scored.forward_ms, 3)
-        return Ended(user.lease, user.person, ending, part.version, waited_ms, scored, at)
+        return Ended(user.lease, user.person, ending, part.version, waited_ms, scored, at, part.prepared.now_ms)
 
     # 5. Produce, and only then acknowledge.
 
@@ -238,13 +247,17 @@ class Worker:
             return
         parts, now_ms = self.parts, self.parts.clock()
         records = [parts.scribe.records(each, parts.items.arrays, now_ms) for each in ended]
-        await parts.outbox.send([outgoing for each in records for outgoing in each.outgoing])
+        with self._timed("produce"):
+            await parts.outbox.send([outgoing for each in records for outgoing in each.outgoing])
         produced_ms = parts.clock()
         pairs = zip(ended, records, strict=True)
         acks = [Ack(each.lease, record.push_log, self._retry_ms(each)) for each, record in pairs]
-        await self.holding.acknowledge(acks)
-        self._room.set()
+        with self._timed("acknowledge"):
+            await self.holding.acknowledge(acks)
+        self._make_room()
         parts.metrics.users_ended(ended, records, produced_ms)
+        if left := [each.left_ms for each in ended if each.left_ms is not None]:
+            self._pace.worked(parts.clock() - max(left))
 
     def _retry_ms(self, ended: Ended) -> int | None:
         retry_ms = ended.ending.retry_ms

@@ -46,6 +46,10 @@ class Popular:
     def tokens(self, history: I64) -> I64:
         return 20 + history
 
+    def begin(self, requests: Requests, items: ItemState, now_ms: int) -> Callable[[], Scored]:
+        scored = self.score(requests, items, now_ms)
+        return lambda: scored
+
     def score(self, requests: Requests, items: ItemState, now_ms: int) -> Scored:
         time.sleep(self.seconds)
         self.batches.append(len(requests.users))

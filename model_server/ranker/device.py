@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -48,21 +47,20 @@ def idle_threads() -> int:
 
 @dataclass(frozen=True)
 class Precision:
-    """Numbers of the matrix products: float32, or bfloat16 by autocast."""
+    """Numbers of the matrix products: float32, or bfloat16."""
 
     device: torch.device
     reduced: bool = False
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and tokens."""
+        return torch.bfloat16 if self.reduced else torch.float32
+
+    @property
     def name(self) -> str:
         """The dtype's name."""
         return "bfloat16" if self.reduced else "float32"
-
-    def __call__(self) -> AbstractContextManager[object]:
-        """The context to compute in."""
-        if not self.reduced:
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
 
 
 def fastest(device: torch.device, work: Callable[[Precision], object], rounds: int = 3) -> Precision:

@@ -13,16 +13,22 @@ from model_server.finding import Finder
 from model_server.preparation import look_now
 from model_server.ranker.device import Precision, fastest
 from model_server.ranker.lists import Lists, collate
+from model_server.ranker.serving import Served
 from model_server.selection import Calibration, Timings, select
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     from model_server.preparation import Preparation
     from model_server.ranker.net import Net
     from model_server.scoring import F32, I64, ItemState, Requests, Scored
 
-FEW = 4
+Part = tuple["NDArray[np.intp]", Lists]
+"""Rows of a batch that are of like length, and their lists."""
+
+FEW = 8
 """A length bucket with fewer users joins the next longer one: a small forward pass costs more than its padding."""
 
 
@@ -36,6 +42,7 @@ class NetRanker:
         self.net = net.to(device).eval()
         self.device = device
         self.precision = Precision(device)
+        self._served: dict[Precision, Served] = {}
         self.preparation = preparation
         self._finder = Finder(preparation)
         self._names = preparation.retriever.names
@@ -47,12 +54,13 @@ class NetRanker:
     def warm_up(self, users: int = 32) -> None:
         """Run once on made-up lists, and choose the faster precision for lists of this size."""
         lists = blank_lists(self.net, users, self.candidates, self._lengths[-1]).to(self.device)
+        self.precision = fastest(self.device, lambda precision: self.served(precision)(lists))
 
-        def work(precision: Precision) -> object:
-            with torch.inference_mode(), precision():
-                return self.net(lists)
-
-        self.precision = fastest(self.device, work)
+    def served(self, precision: Precision) -> Served:
+        """The net in a precision; made when first asked for."""
+        if precision not in self._served:
+            self._served[precision] = Served(self.net, precision.dtype)
+        return self._served[precision]
 
     def tokens(self, history: I64) -> I64:
         """Tokens of users with so many history entries: scene and windows, history, candidates."""
@@ -60,31 +68,38 @@ class NetRanker:
 
     def score(self, requests: Requests, items: ItemState, now_ms: int) -> Scored:
         """The best items of each user."""
+        return self.begin(requests, items, now_ms)()
+
+    def begin(self, requests: Requests, items: ItemState, now_ms: int) -> Callable[[], Scored]:
+        """Find and count; what is left is the forward pass and the choice."""
         started = perf_counter()
         found, shared = self._finder.find(requests, items, now_ms)
         retrieved = perf_counter()
         batch = self.preparation.batch(requests.view, requests.scene, items, found, look_now(items, now_ms))
-        collated = perf_counter()
-        score, padded = self.forward(batch)
-        timings = Timings(
-            retrieve_ms=1000 * (retrieved - started),
-            collate_ms=1000 * (collated - retrieved),
-            forward_ms=1000 * (perf_counter() - collated),
-            tokens=int((self._prefix + np.minimum(batch.used, self._lengths[-1]) + (batch.item >= 0).sum(1)).sum()),
-            padded_tokens=padded,
-        )
-        return select(batch.item, batch.near, score, shared, self._calibration, self._names, timings)
+        parts = [(rows, collate(batch, rows, length)) for rows, length in by_length(batch.used, self._lengths)]
+        retrieve_ms, collate_ms = 1000 * (retrieved - started), 1000 * (perf_counter() - retrieved)
 
-    def forward(self, batch: Batch) -> tuple[F32, int]:
-        """(scores f32[U, C], tokens computed): one pass for each length bucket."""
-        score = np.empty(batch.item.shape, np.float32)
-        padded = 0
-        for rows, length in by_length(batch.used, self._lengths):
-            lists = collate(batch, rows, length).to(self.device)
-            with torch.inference_mode(), self.precision():
-                score[rows] = self.net(lists).float().cpu().numpy()
-            padded += len(rows) * (self._prefix + lists.history + lists.item.shape[1])
-        return score, padded
+        def rest() -> Scored:
+            began = perf_counter()
+            score = self.forward(batch.item.shape, parts)
+            forward_ms = 1000 * (perf_counter() - began)
+            timings = Timings(retrieve_ms, collate_ms, forward_ms, self._needed(batch), self._computed(parts))
+            return select(batch.item, batch.near, score, shared, self._calibration, self._names, timings)
+
+        return rest
+
+    def forward(self, shape: tuple[int, ...], parts: Sequence[Part]) -> F32:
+        """Scores f32[U, C] of a batch of that shape: one pass for each of its parts."""
+        score, served = np.empty(shape, np.float32), self.served(self.precision)
+        for rows, lists in parts:
+            score[rows] = served(lists.to(self.device)).cpu().numpy()
+        return score
+
+    def _needed(self, batch: Batch) -> int:
+        return int((self._prefix + np.minimum(batch.used, self._lengths[-1]) + (batch.item >= 0).sum(1)).sum())
+
+    def _computed(self, parts: Sequence[Part]) -> int:
+        return sum(len(rows) * (self._prefix + lists.history + lists.item.shape[1]) for rows, lists in parts)
 
 
 def buckets(history: int) -> tuple[int, ...]:

@@ -3,11 +3,13 @@
 import asyncio
 import math
 import time
+import urllib.request
 from collections.abc import Callable
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from deploy.stack.ports import free_port
 from streams.features.declaration import CLICK, DEFAULT
 from tests.bench.contender import Contender, ContenderError
 from tests.bench.figures import AT_MOST, Figure, figure
@@ -21,6 +23,7 @@ LIVE_S, WARM_S = 16, 4
 LONGEST_WAIT_S = 20
 MOST_PER_S = 2_000
 ALLOWED_MS = 50
+STAGES = ("rows", "retrieve", "collate", "forward", "decide", "produce", "acknowledge")
 PERMISSIVE = {
     "KAIROS_MIN_SCORE": "0",
     "KAIROS_DAILY_CAP": "1000000",
@@ -42,16 +45,17 @@ def candidate_figures(lab: Lab) -> list[Figure]:
     stream = installation.worker()
     try:
         stream.wait(applied(installation, lab.client))
-        model = installation.process("model", PERMISSIVE)
+        address = f"127.0.0.1:{free_port()}"
+        model = installation.process("model", {**PERMISSIVE, "KAIROS_HTTP": address})
         try:
-            return asyncio.run(_measure(lab, installation, model))
+            return asyncio.run(_measure(lab, installation, model, address))
         finally:
             model.stop()
     finally:
         stream.stop()
 
 
-async def _measure(lab: Lab, installation: Installation, model: Contender) -> list[Figure]:
+async def _measure(lab: Lab, installation: Installation, model: Contender, address: str) -> list[Figure]:
     topic, partitions = installation.topics.recommendations, installation.partitions
     consumer = AIOKafkaConsumer(bootstrap_servers=installation.kafka, fetch_max_wait_ms=100)
     await consumer.start()
@@ -63,13 +67,47 @@ async def _measure(lab: Lab, installation: Installation, model: Contender) -> li
         capacity = await _capacity(installation, consumer)
         rate = min(capacity / 2, MOST_PER_S)
         lab.say(f"candidates: {capacity:,.0f} clicks/s at most; now {rate:,.0f} clicks/s for {LIVE_S} s")
+        before = await asyncio.to_thread(_totals, address)
+        cpu_s = model.spent().cpu_s
         waits_ms = (await _waits_ms(installation, consumer, int(rate * LIVE_S), rate))[int(rate * WARM_S) :]
+        cpu_s = model.spent().cpu_s - cpu_s
+        stages = _stages(before, await asyncio.to_thread(_totals, address))
     finally:
         await consumer.stop()
     delay_ms = DEFAULT.delays_ms[CLICK]
     p50, p99 = np.percentile(waits_ms, (50, 99)).tolist()
     how = f"clicks at {rate:,.0f}/s = half of {capacity:,.0f}/s; {delay_ms} ms by design; p50 {p50:.0f}; blend, CPU"
-    return [figure("event_to_candidate_p99_ms", p99, "ms", (AT_MOST, delay_ms + ALLOWED_MS), how)]
+    return [
+        figure("event_to_candidate_p99_ms", p99, "ms", (AT_MOST, delay_ms + ALLOWED_MS), how),
+        figure("model_cpu_us_per_user", 1e6 * cpu_s / int(rate * LIVE_S), "us", None, "model worker, at that rate"),
+        *stages,
+    ]
+
+
+def _totals(address: str) -> dict[str, tuple[float, float]]:
+    """(seconds, number) of each stage of the model worker until now."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    of_stage = {name: f'kairos_stage_seconds_{{}}{{{{stage="{name}"}}}}' for name in STAGES}
+    of_stage |= {"queue": 'kairos_queue_wait_seconds_{}{{class="click"}}', "batch": "kairos_batch_wait_seconds_{}"}
+    return {
+        name: (float(values.get(key.format("sum"), 0)), float(values.get(key.format("count"), 0)))
+        for name, key in of_stage.items()
+    }
+
+
+def _stages(before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]]) -> list[Figure]:
+    """The mean time of each stage between the two readings."""
+    figures = []
+    for name, (seconds, number) in after.items():
+        spent_s, times = seconds - before[name][0], number - before[name][1]
+        unit = (
+            "a user, after its deadline" if name == "queue" else "a user, for company" if name == "batch" else "a batch"
+        )
+        mean_ms = 1000 * spent_s / times if times else None
+        figures.append(figure(f"model_{name}_ms", mean_ms, "ms", None, f"mean of {times:,.0f}: {unit}"))
+    return figures
 
 
 async def _answer_the_past(consumer: AIOKafkaConsumer, model: Contender) -> None:

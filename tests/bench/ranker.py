@@ -1,19 +1,23 @@
 """What batching the ranker gains, what padding costs, and how close the whole ranker comes to its bare forward pass."""
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model_server.cli import SWITCH_S
 from model_server.preparation import Preparation
-from model_server.ranker.device import device_of, serving_threads, use_threads
+from model_server.ranker.device import Precision, device_of, serving_threads, use_threads
 from model_server.ranker.encoder import EncoderShape
-from model_server.ranker.live import NetRanker, blank_lists, buckets, by_length
+from model_server.ranker.lists import Lists
+from model_server.ranker.live import NetRanker, Part, blank_lists, buckets, by_length
 from model_server.ranker.net import Net, NetShape
 from model_server.retrieval.neighbours import Neighbours
-from model_server.scoring import Requests
+from model_server.scoring import Requests, Scored
 from model_server.selection import Calibration
 from model_server.training.asof import Replay, neighbours_before
 from streams.features.declaration import DEFAULT
@@ -30,6 +34,7 @@ class Scoring:
 
     def __init__(self, *, encoder: bool) -> None:
         use_threads(serving_threads())
+        sys.setswitchinterval(SWITCH_S)
         self.log = recorded(0, users=USERS, items=ITEMS, events=EVENTS)
         preparation = Preparation(DEFAULT, np.sort(self.log.codes), neighbours_before(self.log, DEFAULT, EVENTS))
         untouched = Preparation(DEFAULT, np.empty(0, np.uint64), Neighbours.none())
@@ -41,13 +46,42 @@ class Scoring:
         )
         self.ranker.warm_up()
 
-    def score(self, users: NDArray[np.int64]) -> tuple[int, int]:
-        """(tokens, padded tokens) of one call."""
+    def begin(self, users: NDArray[np.int64]) -> Callable[[], Scored]:
+        """One call's first half, from the rows on; the rest is returned."""
         rows = self.replay.users[users]
         scene = np.concatenate((rows["scene"], np.full((len(users), 3), 3, np.uint8)), axis=1)
         requests = Requests([f"{u}" for u in users], user_view(self.replay.layout, rows, self.now_ms), scene)
-        scored = self.ranker.score(requests, self.replay.items, self.now_ms)
-        return scored.tokens, scored.padded_tokens
+        return self.ranker.begin(requests, self.replay.items, self.now_ms)
+
+    def one_after_the_other(self, batches: NDArray[np.int64]) -> list[Scored]:
+        """Every batch from its rows to its best items, alone."""
+        return [self.begin(users)() for users in batches]
+
+    def overlapped(self, batches: NDArray[np.int64]) -> list[Scored]:
+        """As the worker does it: the next batch begins in its thread while one is scored."""
+        with ThreadPoolExecutor(1) as thread:
+            begun = [thread.submit(self.begin, users) for users in batches[:1]]
+            scored = []
+            for following in range(1, len(batches) + 1):
+                rest = begun.pop().result()
+                begun += [thread.submit(self.begin, users) for users in batches[following : following + 1]]
+                scored.append(rest())
+        return scored
+
+    def parts(self, users: NDArray[np.int64]) -> list[Part]:
+        """The lists of one batch, as its forward pass gets them."""
+        found: list[Part] = []
+
+        class Listening(NetRanker):
+            def forward(self, shape: tuple[int, ...], parts: Sequence[Part]) -> NDArray[np.float32]:
+                found.extend(parts)
+                return super().forward(shape, parts)
+
+        kept = self.ranker
+        self.ranker = Listening("bench", kept.preparation, kept.net, Calibration(1, 0), kept.device)
+        self.begin(users)()
+        self.ranker = kept
+        return found
 
 
 def drawn_net(preparation: Preparation, encoder: bool) -> Net:
@@ -58,7 +92,11 @@ def drawn_net(preparation: Preparation, encoder: bool) -> Net:
         window_kinds=len(DEFAULT.window_kinds), windows=len(DEFAULT.windows), scene_sizes=DEFAULT.scene_sizes,
     )  # fmt: skip
     torch.manual_seed(0)
-    return Net(NetShape(features, shape if encoder else None))
+    net = Net(NetShape(features, shape if encoder else None))
+    # Their zeros would make every score zero.
+    for last in (net.base.last, *([net.encoder.head] if net.encoder is not None else [])):
+        torch.nn.init.normal_(last.weight, std=0.1)
+    return net
 
 
 def ranker_figures() -> list[Figure]:
@@ -69,37 +107,72 @@ def ranker_figures() -> list[Figure]:
 
 def _figures(name: str, scoring: Scoring) -> list[Figure]:
     turns = np.random.default_rng(0).permutation(USERS)
-    batches = turns[: BATCH * BATCHES].reshape(BATCHES, BATCH)
-    tokens: list[tuple[int, int]] = []
-    together_s = _best_s(lambda: tokens.extend(scoring.score(users) for users in batches)) / batches.size
-    alone_s = _best_s(lambda: [scoring.score(user) for user in turns[:SINGLES, None]]) / SINGLES
-    needed, padded = np.sum(tokens, axis=0).tolist()
-    bare_s = _bare_s(scoring, batches)
-    ranker = scoring.ranker
-    threads = torch.get_num_threads()
-    how = f"{ranker.candidates} candidates, batches of {BATCH}, {ranker.precision.name}, {threads} thread(s)"
+    batches, singles = turns[: BATCH * BATCHES].reshape(BATCHES, BATCH), turns[:SINGLES, None]
+    scoring.one_after_the_other(batches)  # Only warms: the stages are timed in the next.
+    scored = scoring.one_after_the_other(batches)
+    needed, padded = (sum(getattr(each, part) for each in scored) for part in ("tokens", "padded_tokens"))
+    bare_s, overlapped_s, batched_cpu_s, single_cpu_s = _best_s(
+        (_bare(scoring, batches), time.perf_counter),
+        (lambda: scoring.overlapped(batches), time.perf_counter),
+        (lambda: scoring.one_after_the_other(batches), time.process_time),
+        (lambda: scoring.one_after_the_other(singles), time.process_time),
+    )
+    ranker, users = scoring.ranker, batches.size
+    threads = f"{ranker.precision.name}, {torch.get_num_threads()} thread(s)"
+    how = f"{ranker.candidates} candidates, batches of {BATCH}, {threads}, the next batch prepared beside"
+    single_ms, batched_ms = 1000 * single_cpu_s / SINGLES, 1000 * batched_cpu_s / users
+    alone = f"CPU a user one by one, {single_ms:.2f} ms, over that in batches, {batched_ms:.2f} ms"
     return [
-        figure(f"{name}_users_per_s", 1 / together_s, "users/s", None, how),
+        figure(f"{name}_users_per_s", users / overlapped_s, "users/s", None, how),
         figure(
             "batching_gain" if name == "ranker" else f"{name}_batching_gain",
-            alone_s / together_s,
+            single_ms / batched_ms,
             "x",
             (AT_LEAST, 8),
-            "the ranker alone, against one by one",
+            alone,
         ),
         figure("padding_ratio", 1 - needed / padded, "", (AT_MOST, 0.10), "tokens that only fill a length bucket"),
         figure(
             "end_to_end_of_forward",
-            bare_s / together_s,
+            bare_s / overlapped_s,
             "",
             (AT_LEAST, 0.90),
-            "users/s over those of the bare net on the same shapes",
+            "users/s from rows to best items over those of the bare net on the same shapes",
         ),
+        *_stages(scored),
+        _shape_difference(scoring, batches[0]),
     ]
 
 
-def _bare_s(scoring: Scoring, batches: NDArray[np.int64]) -> float:
-    """Seconds a user of the net alone, on lists of the very shapes that these users' batches take."""
+def _stages(scored: Sequence[Scored]) -> list[Figure]:
+    """Milliseconds a user of each stage, nothing else running."""
+    names = {"retrieve": "candidates", "collate": "counters and tensors", "forward": "the net"}
+    return [
+        figure(
+            f"{stage}_cpu_ms_per_user",
+            float(np.median([getattr(s, f"{stage}_ms") for s in scored])) / BATCH,
+            "ms",
+            None,
+            how,
+        )
+        for stage, how in names.items()
+    ]
+
+
+def _shape_difference(scoring: Scoring, users: NDArray[np.int64]) -> Figure:
+    """How far a user's float32 scores move with the batch that it is in."""
+    served = scoring.ranker.served(Precision(scoring.ranker.device))
+    difference = 0.0
+    for rows, lists in scoring.parts(users):
+        alone = [served(Lists(*(part[at : at + 1] for part in lists))) for at in range(len(rows))]
+        moved = (served(lists) - torch.cat(alone)).masked_fill(~lists.real, 0.0)
+        difference = max(difference, float(moved.abs().max()))
+    how = f"float32 scores in a batch of {BATCH} and alone"
+    return figure("batch_shape_max_diff", difference, "", (AT_MOST, 1e-5), how)
+
+
+def _bare(scoring: Scoring, batches: NDArray[np.int64]) -> Callable[[], object]:
+    """The net alone, on lists of the very shapes that these users' batches take."""
     ranker = scoring.ranker
     used = scoring.replay.users["history_n"].astype(np.int64)
     lengths = buckets(ranker.preparation.history)
@@ -108,21 +181,16 @@ def _bare_s(scoring: Scoring, batches: NDArray[np.int64]) -> float:
         for users in batches
         for rows, length in by_length(used[users], lengths)
     ]
-
-    def work() -> None:
-        with torch.inference_mode(), ranker.precision():
-            for lists in made:
-                ranker.net(lists)
-
-    return _best_s(work) / batches.size
+    served = ranker.served(ranker.precision)
+    return lambda: [served(lists) for lists in made]
 
 
-def _best_s(work: Callable[[], object], rounds: int = 3) -> float:
-    """Seconds of the fastest of some rounds, after one that only warms."""
-    work()
-    seconds = []
-    for _ in range(rounds):
-        started_s = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started_s)
-    return min(seconds)
+def _best_s(*works: tuple[Callable[[], object], Callable[[], float]], rounds: int = 5) -> list[float]:
+    """Seconds by its clock of each work's fastest round, the works in turns, after one round that only warms."""
+    seconds: list[list[float]] = [[] for _ in works]
+    for _ in range(rounds + 1):
+        for (work, clock), spent in zip(works, seconds, strict=True):
+            started_s = clock()
+            work()
+            spent.append(clock() - started_s)
+    return [min(spent[1:]) for spent in seconds]

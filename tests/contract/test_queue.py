@@ -77,6 +77,16 @@ async def test_only_due_users_are_leased_and_the_next_deadline_is_told(shop: Sho
     ]
 
 
+async def test_the_live_are_leased_ahead_of_their_deadline_but_back_fill_is_not(shop: Shop) -> None:
+    await shop.touch("u1", T + 20)
+    await shop.touch("u2", T + 21)
+    await shop.touch("held", T + 5, priority=3)
+    await shop.touch("old", T, priority=3)
+    taken = await shop.worker().lease(T, 10, ahead_ms=20)
+    assert (names(taken), taken.next_due_ms) == (["u1", "old"], T + 21)
+    assert names(await shop.worker().lease(T + 5, 10)) == ["held"]
+
+
 async def test_an_empty_queue_has_no_next_deadline(shop: Shop) -> None:
     taken = await shop.worker().lease(T, 10)
     assert (taken.leases, taken.depth, taken.expired, taken.next_due_ms) == ([], 0, 0, None)
