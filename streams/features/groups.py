@@ -11,7 +11,7 @@ I64 = NDArray[np.int64]
 
 
 def sorting(slot: Slots, entry: NDArray[np.void]) -> I64:
-    """Order that sorts events by slot, then by their history entry; two quick passes unless keys are equal."""
+    """Order that sorts events by slot, then by their history entry: by key, then by slot, then what is left equal."""
     if len(slot) == 0:
         return np.empty(0, np.int64)
     by_key = np.argsort(entry["key"], kind="stable")
@@ -19,8 +19,12 @@ def sorting(slot: Slots, entry: NDArray[np.void]) -> I64:
     small = slot.astype(np.uint16) if int(slot.max()) < 1 << 16 else slot
     order = by_key[np.argsort(small[by_key], kind="stable")]
     key, owner = entry["key"][order], slot[order]
-    if ((key[1:] == key[:-1]) & (owner[1:] == owner[:-1])).any():
-        return np.lexsort((entry["item"], entry["key"], slot))
+    equal = np.zeros(len(order) + 1, np.bool_)
+    equal[1:-1] = (key[1:] == key[:-1]) & (owner[1:] == owner[:-1])
+    if equal.any():
+        tied = np.flatnonzero(equal[1:] | equal[:-1])
+        some = order[tied]
+        order[tied] = some[np.lexsort((entry["item"][some], entry["key"][some], slot[some]))]
     return order
 
 
