@@ -134,9 +134,12 @@ class RowLayout(Protocol):
 
 
 class RowSlab:
-    """A growing block of rows by key; `rows` is replaced when it grows, so hold slots, not rows."""
+    """A growing block of rows by key; `rows` is replaced when it grows, so hold slots, not rows.
 
-    def __init__(self, layout: RowLayout, capacity: int = 1024) -> None:
+    Rows of the `capacity` that nobody uses cost no memory: the pages behind them are never touched.
+    """
+
+    def __init__(self, layout: RowLayout, capacity: int = 8192) -> None:
         self.layout = layout
         self.rows = layout.empty(capacity)
         self.slot_of: dict[str, int] = {}
