@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.events import Run, decode_run
+from schemas.events import Run, Scene, decode_run
 from schemas.faults import MAX_VALUE_BYTES, Reason
 from schemas.partition import partition_of
 
@@ -220,7 +220,7 @@ def test_a_user_known_from_earlier_runs_is_checked_again_when_anything_differs()
     home = (partition_of(b"u1", 4), 4)
     assert decode(good("u1"), home=home).rejects == []
     spoiled = [raw(good("u2").value), raw(good("u1").value, b"u2"), good("a\nb"), good("")]
-    for _ in range(2):  # and what was found wrong is found wrong again
+    for _ in range(2):
         run = decode(good("u1"), *spoiled, good("u1"), home=home)
         assert run.users == [event.user_id for event in run.events] == ["u1", "u1"]
         assert [(reject.index, reject.reason) for reject in run.rejects] == [
@@ -253,8 +253,7 @@ def test_equal_scenes_are_decoded_once_and_are_one_object() -> None:
     run = decode(good(scene=phone), good(), good(scene=desk), good(scene=phone), good(scene=None))
     assert run.scenes[0] is run.scenes[3]
     assert [scene and scene.device for scene in run.scenes] == ["phone", None, "desktop", "phone", None]
-    assert run.scenes[0] is not None
-    assert run.scenes[0].lat == -33.4
+    assert run.scenes[0] == Scene(device="phone", lat=-33.4)
 
 
 def test_scene_positions_stay_parallel_when_a_bad_scene_is_set_aside() -> None:
