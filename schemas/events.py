@@ -1,10 +1,9 @@
 """User events on the wire, and how a run of records becomes events, rejects and counted results."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from msgspec import Meta, Raw, Struct
@@ -25,9 +24,11 @@ Code = Annotated[str, Meta(max_length=128)]
 
 CONFLUENT_PREFIX_BYTES = 5  # a zero byte and the id of a schema, which JSON does not need
 CACHED_SCENE_BYTES = 1024
+MAX_CACHED_SCENES = 16_384
+MAX_KNOWN_KEYS = 1 << 18
 
 
-class Scene(Struct, frozen=True, gc=False):
+class Scene(Struct, frozen=True, gc=False, cache_hash=True):
     """Where and how an event happened; every field is optional, unknown ones are ignored."""
 
     device: Code | None = None
@@ -82,19 +83,38 @@ class Reject(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Run:
-    """What a run of records came to; `index` and `scene_index` are parallel to `events`.
+    """What a run of records came to: its events, and in parallel to them the columns that everybody reads.
 
-    index: position of the event's record in the run; scene_index: position in `scenes`, -1 for none;
+    index: position of the event's record in the run; keys: that record's; scenes: the decoded scene, None for none;
     results: records by outcome: "future" and "expired" are left out of events and are no dead letters,
     "seconds" and "microseconds" are times that were converted.
     """
 
     events: list[Event] = field(default_factory=list)
     index: list[int] = field(default_factory=list)
-    scenes: list[Scene] = field(default_factory=list)
-    scene_index: list[int] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    users: list[str] = field(default_factory=list)
+    items: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    ts_ms: list[int] = field(default_factory=list)
+    scenes: list[Scene | None] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     results: Counter[str] = field(default_factory=Counter)
+
+    def only(self, positions: Sequence[int]) -> "Run":
+        """The events at these positions, and nothing of the rejects and results."""
+        kept = Run()
+        for name in _PARALLEL:
+            column = getattr(self, name)
+            setattr(kept, name, [column[i] for i in positions] if column else [])
+        return kept
+
+    def without(self, positions: Iterable[int]) -> "Run":
+        """The run without the events at these positions."""
+        gone = frozenset(positions)
+        kept = self.only([i for i in range(len(self.events)) if i not in gone])
+        kept.rejects, kept.results = self.rejects, self.results
+        return kept
 
     def reject(self, found: Iterable[Fault]) -> None:
         """Turn the events at these positions into rejects; the first fault of an event is the one told."""
@@ -105,11 +125,14 @@ class Run:
         self.leave_out(told)
 
     def leave_out(self, positions: Iterable[int]) -> None:
-        gone = frozenset(positions)
-        if gone:
-            kept = [position for position in range(len(self.events)) if position not in gone]
-            self.events = [self.events[position] for position in kept]
-            self.index = [self.index[position] for position in kept]
+        """Drop the events at these positions."""
+        if positions:
+            kept = self.without(positions)
+            for name in _PARALLEL:
+                setattr(self, name, getattr(kept, name))
+
+
+_PARALLEL = ("events", "index", "keys", "users", "items", "kinds", "ts_ms", "scenes")
 
 
 def decode_run(
@@ -127,20 +150,18 @@ def decode_run(
 
     kinds: the kinds this topic carries. An event later than now + skew is counted "future", one older than the
     horizon "expired". home = (partition, partition count) rejects keys that belong to another partition.
-    heard_ms: when Kafka took each record; it stands for now where it is earlier, so that a replay judges as live did.
+    heard_ms: when Kafka took each record, negative where it does not say; it stands for now where it is earlier, so
+    that a replay judges as live did.
     """
-    run = Run()
-    _read(records, run, max_value_bytes)
-    users, items = (_settled(run.events, name) for name in ("user_id", "item_id"))
-    run.reject([*faults.bad_ids("user_id", users), *faults.bad_ids("item_id", items)])
-    keys = [records[index].key or b"" for index in run.index]
-    users = [event.user_id for event in run.events]
-    wrong = [*faults.bad_keys(keys, users), *faults.bad_kinds([event.kind for event in run.events], kinds)]
-    run.reject([*wrong, *(faults.misplaced(keys, *home) if home else ())])
+    run = _read(records, max_value_bytes)
+    run.users = [event.user_id for event in run.events]
+    run.items = _settled(run.events, "item_id", [event.item_id for event in run.events])
+    run.kinds = [event.kind for event in run.events]
+    run.reject(faults.bad_ids("item_id", run.items))
+    _check_users(run, home)
+    run.reject(faults.bad_kinds(run.kinds, kinds))
     run.reject(_bad_times(run))
-    _leave_out_of_time(
-        run, [min(heard_ms[i], now_ms) for i in run.index] if heard_ms else [now_ms], max_skew_ms, horizon_ms
-    )
+    _leave_out_of_time(run, [heard_ms[i] for i in run.index] if heard_ms else [], now_ms, max_skew_ms, horizon_ms)
     _see_scenes(run)
     run.rejects.sort(key=lambda reject: reject.index)
     return run
@@ -150,7 +171,19 @@ _decode = Decoder(Event).decode
 _decode_scene = Decoder(Scene | None).decode
 
 
-def _read(records: Sequence[Record], run: Run, max_value_bytes: int) -> None:
+def _read(records: Sequence[Record], max_value_bytes: int) -> Run:
+    """Decode all at once where every record is an event, else one by one."""
+    keys, values = [record.key for record in records], [record.value for record in records]
+    if all(keys) and all(values) and max(map(len, values), default=0) <= max_value_bytes:  # type: ignore[arg-type]
+        try:
+            return Run(list(map(_decode, values)), list(range(len(values))), keys)  # type: ignore[arg-type]
+        except faults.BROKEN:
+            pass
+    return _read_each(records, max_value_bytes)
+
+
+def _read_each(records: Sequence[Record], max_value_bytes: int) -> Run:
+    run = Run()
     for index, record in enumerate(records):
         value = record.value
         if not value or record.key is None or len(value) > max_value_bytes:
@@ -159,13 +192,41 @@ def _read(records: Sequence[Record], run: Run, max_value_bytes: int) -> None:
         try:
             run.events.append(_decode(value if value[0] else value[CONFLUENT_PREFIX_BYTES:]))
             run.index.append(index)
+            run.keys.append(record.key)
         except faults.BROKEN as error:
             run.rejects.append(Reject(index, *faults.explain(error)))
+    return run
 
 
-def _settled(events: list[Event], name: str) -> list[str]:
-    get: Callable[[Event], str] = attrgetter(name)
-    ids = list(map(get, events))
+def _check_users(run: Run, home: tuple[int, int] | None) -> None:
+    """Look only at users whose key was not found right before: the others are taken by that key."""
+    known = _known_keys(home)
+    users = run.users
+    run.users = list(map(known.get, run.keys))  # type: ignore[arg-type]
+    if run.users == users:
+        return
+    users = _settled(run.events, "user_id", users)
+    new = [position for position, user in enumerate(users) if user != run.users[position]]
+    for position in new:
+        run.users[position] = users[position]
+    keys, users = [run.keys[i] for i in new], [users[i] for i in new]
+    found = [*faults.bad_ids("user_id", users), *faults.bad_keys(keys, users)]
+    found += faults.misplaced(keys, *home) if home else ()
+    bad = {position for position, _, _ in found}
+    if len(known) > MAX_KNOWN_KEYS // (home or (0, 1))[1]:
+        known.clear()
+    known.update((keys[i], users[i]) for i in range(len(new)) if i not in bad)
+    run.reject((new[position], reason, detail) for position, reason, detail in found)
+
+
+@lru_cache(maxsize=1024)
+def _known_keys(home: tuple[int, int] | None) -> dict[bytes, str]:  # noqa: ARG001
+    """Keys lately found to belong to this partition, and the ids they spell; a bounded share for each partition."""
+    return {}
+
+
+def _settled(events: list[Event], name: str, ids: list[str]) -> list[str]:
+    """The ids as texts, in the events too."""
     if not {str}.issuperset(map(type, ids)):
         ids = list(map(str, ids))
         for event, text in zip(events, ids, strict=True):
@@ -174,50 +235,62 @@ def _settled(events: list[Event], name: str) -> list[str]:
 
 
 def _bad_times(run: Run) -> Iterator[Fault]:
-    if faults.all_in_ms([event.ts_ms for event in run.events]):
+    run.ts_ms = [event.ts_ms for event in run.events]
+    if faults.all_in_ms(run.ts_ms):
         return
-    for position, event in enumerate(run.events):
-        unit, ts_ms = faults.in_ms(event.ts_ms)
+    for position, time in enumerate(run.ts_ms):
+        unit, run.ts_ms[position] = faults.in_ms(time)
         if not unit:
-            yield position, "time", faults.no_time(event.ts_ms)
+            yield position, "time", faults.no_time(time)
             continue
-        force_setattr(event, "ts_ms", ts_ms)
+        force_setattr(run.events[position], "ts_ms", run.ts_ms[position])
         if unit != "milliseconds":
             run.results[unit] += 1
 
 
-def _leave_out_of_time(run: Run, now_ms: list[int], max_skew_ms: int, horizon_ms: int) -> None:
-    """Leave out events too far from their `now_ms`, which is one for all or one for each."""
-    times = [event.ts_ms for event in run.events]
-    if not times or (max(now_ms) - horizon_ms <= min(times) and max(times) <= min(now_ms) + max_skew_ms):
+def _leave_out_of_time(run: Run, heard_ms: list[int], now_ms: int, max_skew_ms: int, horizon_ms: int) -> None:
+    """Leave out events too far from when they were heard, which is now where nobody knows or a clock runs ahead."""
+    times, heard_ms = run.ts_ms, heard_ms or [now_ms]
+    earliest = min(heard_ms)
+    if not times or (
+        now_ms - horizon_ms <= min(times) and max(times) <= earliest + max_skew_ms and 0 <= earliest <= now_ms
+    ):
         return
-    judged = list(enumerate(zip(times, now_ms if len(now_ms) > 1 else now_ms * len(times), strict=True)))
-    expired = [position for position, (ts_ms, now) in judged if ts_ms < now - horizon_ms]
-    future = [position for position, (ts_ms, now) in judged if ts_ms > now + max_skew_ms]
+    heard_ms = [min(ms, now_ms) if ms >= 0 else now_ms for ms in heard_ms]
+    judged = list(enumerate(zip(times, heard_ms if len(heard_ms) > 1 else heard_ms * len(times), strict=True)))
+    expired = [position for position, (ts_ms, heard) in judged if ts_ms < heard - horizon_ms]
+    future = [position for position, (ts_ms, heard) in judged if ts_ms > heard + max_skew_ms]
     run.results += Counter(expired=len(expired), future=len(future))
     run.leave_out(expired + future)
 
 
 def _see_scenes(run: Run) -> None:
     raws = [bytes(event.scene) for event in run.events]
-    place = dict.fromkeys(raws, -1)
-    seen = {raw: _scene(raw) if len(raw) <= CACHED_SCENE_BYTES else _scene.__wrapped__(raw) for raw in place}
-    wrong = {raw: scene for raw, scene in seen.items() if isinstance(scene, str)}
-    if wrong:
-        run.reject([(position, "scene", wrong[raw]) for position, raw in enumerate(raws) if raw in wrong])
-        raws = [raw for raw in raws if raw not in wrong]
-    for raw in place:
-        if isinstance(scene := seen[raw], Scene):
-            place[raw] = len(run.scenes)
-            run.scenes.append(scene)
-    run.scene_index = [place[raw] for raw in raws]
-
-
-@lru_cache(maxsize=4096)
-def _scene(raw: bytes) -> Scene | str | None:
-    """The decoded scene, None when there is none, or a sentence that says what is wrong with it."""
     try:
+        run.scenes = list(map(_scenes.__getitem__, raws))
+    except faults.BROKEN:
+        run.reject(_bad_scenes(raws))
+        run.scenes = [_scenes[bytes(event.scene)] for event in run.events]
+
+
+def _bad_scenes(raws: list[bytes]) -> Iterator[Fault]:
+    for position, raw in enumerate(raws):
+        try:
+            _scenes[raw]
+        except faults.BROKEN as error:
+            yield position, "scene", f"In the scene: {faults.explain(error)[1]}"
+
+
+class _Scenes(dict[bytes, Scene | None]):
+    """Decoded scenes by their bytes, the same object for the same bytes; raises faults.BROKEN."""
+
+    def __missing__(self, raw: bytes) -> Scene | None:
         scene: Scene | None = _decode_scene(raw or b"null")
-    except faults.BROKEN as error:
-        return f"In the scene: {faults.explain(error)[1]}"
-    return scene
+        if len(raw) <= CACHED_SCENE_BYTES:
+            if len(self) >= MAX_CACHED_SCENES:
+                self.clear()
+            self[raw] = scene
+        return scene
+
+
+_scenes = _Scenes()

@@ -71,9 +71,10 @@ def bad_ids(name: str, ids: Sequence[str]) -> Iterator[Fault]:
 
 
 def bad_keys(keys: Sequence[bytes], ids: Sequence[str]) -> Iterator[Fault]:
-    """Keys that are not the id of their message; the ids have passed bad_ids."""
-    # No id holds a NUL, so the joined texts are equal only if every single pair is.
-    if b"\0".join(keys) == "\0".join(ids).encode():
+    """Keys that are not the id of their message."""
+    joined = "\0".join(ids)
+    # Where no id holds a NUL, the joined texts are equal only if every single pair is.
+    if b"\0".join(keys) == joined.encode() and joined.count("\0") == len(ids) - 1:
         return
     for position, (key, text) in enumerate(zip(keys, ids, strict=True)):
         if key != text.encode():

@@ -179,7 +179,7 @@ class Pipeline:
             if not poison:
                 raise
             letters += _poisoned(chunk, [records[run.index[i]] for i in poison], "encoded")
-            run = _without(run, poison)
+            run = run.without(poison)
             understood = self._understand(reading, run)
         await self._bury(letters)
         self.stats.events += len(run.events)
@@ -196,7 +196,7 @@ class Pipeline:
             horizon_ms=self.limits.horizon_ms,
             max_value_bytes=self.limits.max_value_bytes,
             home=(chunk.partition, partitions),
-            heard_ms=[now_ms if r.timestamp < 0 else r.timestamp for r in records],
+            heard_ms=[record.timestamp for record in records],
         )
 
     def _source(self, chunk: Chunk, fence: int) -> DeltaSource:
@@ -212,15 +212,13 @@ class Pipeline:
     def _understand(self, reading: _Reading, run: Run) -> tuple[UserChange, list[DeltaRecord]]:
         columns = self.encoder.encode(run)
         offsets = np.fromiter([reading.records[i].offset for i in run.index], np.int64, len(run.index))
-        users = [event.user_id for event in run.events]
-        items = [event.item_id for event in run.events]
-        deltas = self._maker.make(reading.source, offsets, columns, items)
+        deltas = self._maker.make(reading.source, offsets, columns, run.items)
         began_ms = heard(reading.records[0].timestamp, reading.now_ms)
-        return UserChange(offsets, users, columns, reading.now_ms, began_ms), deltas
+        return UserChange(offsets, run.users, columns, reading.now_ms, began_ms), deltas
 
     async def _understands(self, reading: _Reading, run: Run, group: Positions) -> bool:
         try:
-            self._understand(reading, _only(run, group.tolist()))
+            self._understand(reading, run.only(group.tolist()))
         except Exception:  # whatever it is, the caller looks for the event that causes it
             return False
         return True
@@ -254,21 +252,3 @@ class Pipeline:
 def _poisoned(chunk: Chunk, records: Sequence[Record], verb: str) -> list[Rejected]:
     detail = f"The event cannot be {verb} although it was decoded: report it as a fault of Kairos."
     return [Rejected(chunk.topic, chunk.partition, record, "poison", detail) for record in records]
-
-
-def _only(run: Run, positions: Sequence[int]) -> Run:
-    """The events of a run at these positions, and nothing of its rejects and results."""
-    return Run(
-        events=[run.events[i] for i in positions],
-        index=[run.index[i] for i in positions],
-        scenes=run.scenes,
-        scene_index=[run.scene_index[i] for i in positions],
-    )
-
-
-def _without(run: Run, positions: Sequence[int]) -> Run:
-    """The run without the events at these positions."""
-    gone = frozenset(positions)
-    kept = _only(run, [i for i in range(len(run.events)) if i not in gone])
-    kept.rejects, kept.results = run.rejects, run.results
-    return kept

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import decode_run
+from schemas.events import Run, decode_run
 from streams.features.calendar import Calendar
 from streams.features.columns import Columns, Encoder, item_code
 
@@ -96,11 +96,11 @@ def _encoded(
         run = decode_run(records, kinds=kinds, now_ms=2**62, max_skew_ms=0, horizon_ms=2**62)
         rejected += len(run.rejects)
         parts.append(encoder.encode(run))
-        users.extend(event.user_id for event in run.events)
-        items.extend(event.item_id for event in run.events)
+        users.extend(run.users)
+        items.extend(run.items)
         tick(len(records))
     columns = (
-        Columns(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else encoder.encode(_NO_RUN)
+        Columns(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else encoder.encode(Run())
     )
     return columns, users, items, rejected
 
@@ -110,15 +110,6 @@ def until(recorded: Recorded, end_ms: int) -> Recorded:
     end = int(np.searchsorted(recorded.columns.ts_ms, end_ms))
     columns = recorded.columns.take(np.arange(end))
     return replace(recorded, columns=columns, user=recorded.user[:end], item=recorded.item[:end])
-
-
-class _NoRun:
-    events: Sequence[Any] = ()
-    scenes: Sequence[Any] = ()
-    scene_index: Sequence[int] = ()
-
-
-_NO_RUN = _NoRun()
 
 
 def _numbered(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:

@@ -2,17 +2,22 @@
 
 import re
 import zlib
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 import holidays
+import numpy as np
 import tzfpy
+from numpy.typing import NDArray
 
 HOLIDAY_NONE, HOLIDAY_EVE, HOLIDAY_DAY, HOLIDAY_AFTER = 1, 2, 3, 4
 SLICE_MS = 900_000
 """Every zone's offset is a whole number of quarter hours since 1972, so local hours are looked up by quarter hour."""
+
+MAX_CACHED = 1_000_000
 
 _REGION = re.compile(r"([A-Z]{2})(?:[-_].+)?")
 
@@ -88,6 +93,21 @@ class Moment(NamedTuple):
     holiday: int
 
 
+class _Packed(dict[int, int]):
+    """Codes hour | weekday << 8 | holiday << 16 by `place << 40 | ts_ms // SLICE_MS`, forgotten above a million."""
+
+    def __init__(self, moment: Callable[[int, int], Moment]) -> None:
+        super().__init__()
+        self._moment = moment
+
+    def __missing__(self, key: int) -> int:
+        if len(self) >= MAX_CACHED:
+            self.clear()
+        hour, weekday, holiday = self._moment(key >> 40, (key & ((1 << 40) - 1)) * SLICE_MS)
+        packed = self[key] = hour + 1 | weekday + 1 << 8 | holiday << 16
+        return packed
+
+
 class Calendar:
     """Local moments of places; a place is a (zone, country) pair with a small number of its own.
 
@@ -101,7 +121,7 @@ class Calendar:
         self.default_zone = default_zone
         self._places: list[tuple[ZoneInfo, str | None]] = []
         self._numbers: dict[tuple[str, str | None], int] = {}
-        self._packed: dict[int, int] = {}
+        self._packed = _Packed(self.moment)
         self.place(None, None)
         _warm_up()
 
@@ -121,17 +141,11 @@ class Calendar:
         holiday = holiday_code(country, local.date()) if country else 0
         return Moment(local.hour, local.weekday(), holiday)
 
-    def packed(self, keys: list[int]) -> list[int]:
-        """Moments of keys `place << 40 | ts_ms // SLICE_MS`, each as hour | weekday << 8 | holiday << 16."""
-        cached = self._packed
-        if len(cached) > 1_000_000:
-            cached.clear()
-        return [cached[k] if k in cached else self._pack(k) for k in keys]
-
-    def _pack(self, key: int) -> int:
-        hour, weekday, holiday = self.moment(key >> 40, (key & ((1 << 40) - 1)) * SLICE_MS)
-        packed = self._packed[key] = hour | weekday << 8 | holiday << 16
-        return packed
+    def codes(self, place: NDArray[np.int64], ts_ms: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Codes u8[E, 3] of the hours (1..24), weekdays (1..7) and holidays of places i64[E] at times i64[E]."""
+        keys = (place << 40) + ts_ms // SLICE_MS
+        packed = np.fromiter(map(self._packed.__getitem__, keys.tolist()), "<u4", len(keys))
+        return packed.view(np.uint8).reshape(-1, 4)[:, :3]
 
     def hour_of_week_at(self, zone: int, ts_ms: int) -> int:
         """Local hour of the week 0..167 of a zone code (0: the default zone) at `ts_ms`."""

@@ -1,18 +1,19 @@
 """A run of decoded events as numpy columns: kinds, items and scenes as small codes, local time looked up by place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from math import isfinite
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import Event, Scene
-from streams.features.calendar import SLICE_MS, Calendar, country_of, is_zone, zone_at, zone_code
-from streams.features.declaration import Declaration, SceneField
+from streams.features.calendar import Calendar, country_of, is_zone, zone_at, zone_code
+from streams.features.declaration import DERIVED_FIELDS, Declaration, SceneField
 
 MAX_CACHED = 1_000_000
+MAX_CACHED_SCENES = 65_536
 
 
 class EventRun(Protocol):
@@ -21,9 +22,13 @@ class EventRun(Protocol):
     @property
     def events(self) -> Sequence[Event]: ...
     @property
-    def scenes(self) -> Sequence[Scene]: ...
+    def items(self) -> Sequence[str]: ...
     @property
-    def scene_index(self) -> Sequence[int]: ...
+    def kinds(self) -> Sequence[str]: ...
+    @property
+    def ts_ms(self) -> Sequence[int]: ...
+    @property
+    def scenes(self) -> Sequence[Scene | None]: ...
 
 
 class Columns(NamedTuple):
@@ -73,6 +78,39 @@ class SceneRow(NamedTuple):
     locale: bytes
 
 
+class _SceneTable(dict[Any, int]):
+    """Numbers of scenes, encoded on first sight into `rows` and forgotten together; number 0 is no scene."""
+
+    def __init__(self, width: int, encode: Callable[[Scene], SceneRow]) -> None:
+        super().__init__({None: 0})
+        codes = np.dtype(("u1", (width,)))
+        self.rows = np.zeros(64, [("codes", codes), ("place", "<i8"), ("zone", "<u4"), ("locale", "S8")])
+        self._encode = encode
+
+    def __missing__(self, scene: Scene) -> int:
+        number = len(self)
+        if number == len(self.rows):
+            self.rows = np.concatenate([self.rows, np.zeros_like(self.rows)])
+        codes, *rest = self._encode(scene)
+        self.rows[number] = (np.frombuffer(codes, np.uint8), *rest)
+        self[scene] = number
+        return number
+
+
+class _Pages(dict[str | None, int]):
+    """Codes of pages, computed on first sight and forgotten together when a million are known."""
+
+    def __init__(self, field: SceneField) -> None:
+        super().__init__({None: 0})
+        self._field, self._values = field, _value_codes(field)
+
+    def __missing__(self, page: str | None) -> int:
+        if len(self) >= MAX_CACHED:
+            self.clear()
+        code = self[page] = code_of(self._field, self._values, page)
+        return code
+
+
 class Encoder:
     """Turns decoded runs into columns under one declaration; keeps caches of scenes, item codes and local time."""
 
@@ -83,84 +121,49 @@ class Encoder:
         self._values = [_value_codes(field) for field in declaration.scene]
         names = [f.name for f in declaration.scene]
         self._page = names.index("page") if "page" in names else None
-        self._pages: dict[str | None, int] = {None: 0}
-        self._scenes: dict[Scene, SceneRow] = {}
-        self._nowhere = SceneRow(bytes(len(names)), 0, 0, b"")
+        self._pages = _Pages(declaration.scene[self._page] if self._page is not None else SceneField("page"))
+        self._scenes = _SceneTable(len(names), self._encode_scene)
 
     def encode(self, run: EventRun) -> Columns:
         """Columns of the events of a run, in the run's order."""
-        events = run.events
-        n = len(events)
-        kinds = self.declaration.code_of_wire
-        ts_ms = np.fromiter([e.ts_ms for e in events], np.int64, n)
-        codes, scened, place, zone, locale = self._scene_columns(run, n)
-        self._fill_page(codes, events)
-        self._fill_moment(codes, place, ts_ms)
+        events, n = run.events, len(run.events)
+        if len(self._scenes) > MAX_CACHED_SCENES:
+            self._scenes = _SceneTable(len(self.declaration.scene), self._encode_scene)
+        number = np.fromiter(map(self._scenes.__getitem__, run.scenes), np.int64, n)
+        scene = self._scenes.rows[number]
+        ts_ms = np.fromiter(run.ts_ms, np.int64, n)
+        codes = self._codes(scene, [event.page for event in events] if self._page is not None else [], ts_ms)
+        scened = number > 0
         if self._page is not None:
-            scened = scened | (codes[:, self._page] > 0)
+            scened |= codes[:, self._page] > 0
+        price = np.fromiter([event.price or 0.0 for event in events], np.float64, n)
         return Columns(
             ts_ms=ts_ms,
-            kind=np.fromiter([kinds[e.kind] for e in events], np.uint8, n),
-            item=np.fromiter([self.item_codes[e.item_id] for e in events], np.uint64, n),
-            dwell_ms=np.fromiter([e.dwell_ms or 0 for e in events], np.int64, n),
-            price_minor=np.rint(np.fromiter([e.price or 0.0 for e in events], np.float64, n) * 100).astype(np.int64),
+            kind=np.fromiter(map(self.declaration.code_of_wire.__getitem__, run.kinds), np.uint8, n),
+            item=np.fromiter(map(self.item_codes.__getitem__, run.items), np.uint64, n),
+            dwell_ms=np.fromiter([event.dwell_ms or 0 for event in events], np.int64, n),
+            price_minor=np.rint(price * 100).astype(np.int64),
             codes=codes,
             scened=scened,
-            zone=zone,
-            locale=locale,
+            zone=scene["zone"],
+            locale=scene["locale"],
         )
 
     def scene_codes(self, scene: Scene | None, page: str | None, ts_ms: int) -> NDArray[np.uint8]:
         """Codes of one scene at `ts_ms`, u8[S] in the order of `Declaration.scene_names`."""
-        row = self._scene_row(scene) if scene is not None else self._nowhere
-        codes = np.zeros((1, len(self.declaration.scene_names)), np.uint8)
-        codes[0, : len(row.codes)] = np.frombuffer(row.codes, np.uint8)
+        number = self._scenes[scene]
+        return np.asarray(self._codes(self._scenes.rows[number : number + 1], [page], np.array([ts_ms]))[0])
+
+    def _codes(
+        self, scene: NDArray[np.void], pages: Sequence[str | None], ts_ms: NDArray[np.int64]
+    ) -> NDArray[np.uint8]:
+        """Codes u8[E, S] of E scenes, the pages they are on and the local moments of their places."""
+        codes = np.empty((len(scene), len(self.declaration.scene_names)), np.uint8)
+        codes[:, : len(self.declaration.scene)] = scene["codes"]
         if self._page is not None:
-            codes[0, self._page] = self._page_code(page)
-        self._fill_moment(codes, np.array([row.place]), np.array([ts_ms]))
-        return np.asarray(codes[0])
-
-    def _scene_columns(
-        self, run: EventRun, n: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], NDArray[np.uint32], NDArray[np.bytes_]]:
-        rows = [*(self._scene_row(scene) for scene in run.scenes), self._nowhere]
-        index = np.fromiter(run.scene_index, np.int64, n)
-        width = len(self.declaration.scene)
-        table = np.frombuffer(b"".join([row.codes for row in rows]), np.uint8).reshape(len(rows), width)
-        codes = np.zeros((n, len(self.declaration.scene_names)), np.uint8)
-        codes[:, :width] = table[index]
-        place = np.array([row.place for row in rows], np.int64)[index]
-        zone = np.array([row.zone for row in rows], np.uint32)[index]
-        locale = np.array([row.locale for row in rows], "S8")[index]
-        return codes, index >= 0, place, zone, locale
-
-    def _fill_page(self, codes: NDArray[np.uint8], events: Sequence[Event]) -> None:
-        if self._page is not None:
-            pages = self._pages
-            codes[:, self._page] = [pages[e.page] if e.page in pages else self._page_code(e.page) for e in events]
-
-    def _page_code(self, page: str | None) -> int:
-        if page is None or self._page is None:
-            return 0
-        if len(self._pages) > MAX_CACHED:
-            self._pages = {None: 0}
-        code = self._pages[page] = code_of(self.declaration.scene[self._page], self._values[self._page], page)
-        return code
-
-    def _fill_moment(self, codes: NDArray[np.uint8], place: NDArray[np.int64], ts_ms: NDArray[np.int64]) -> None:
-        keys = (place << 40 | ts_ms // SLICE_MS).tolist()
-        packed = np.fromiter(self.calendar.packed(keys), np.int64, len(keys))
-        codes[:, -3] = (packed & 255) + 1
-        codes[:, -2] = (packed >> 8 & 255) + 1
-        codes[:, -1] = packed >> 16
-
-    def _scene_row(self, scene: Scene) -> SceneRow:
-        row = self._scenes.get(scene)
-        if row is None:
-            if len(self._scenes) >= MAX_CACHED:
-                self._scenes.clear()
-            row = self._scenes[scene] = self._encode_scene(scene)
-        return row
+            codes[:, self._page] = np.fromiter(map(self._pages.__getitem__, pages), np.uint8, len(scene))
+        codes[:, -len(DERIVED_FIELDS) :] = self.calendar.codes(scene["place"], ts_ms)
+        return codes
 
     def _encode_scene(self, scene: Scene) -> SceneRow:
         codes = bytes(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from streams.features.columns import Columns
 from streams.features.declaration import BUCKETS
-from streams.features.groups import Groups
+from streams.features.groups import Groups, sorting
 from streams.features.history import entries_of, fold_history
 from streams.features.rows import Layout, Rows, Slots
 
@@ -30,7 +30,7 @@ def fold_users(layout: Layout, rows: Rows, slot: Slots, columns: Columns) -> Fol
     if columns.size == 0:
         return Folded(np.empty(0, np.int64), np.empty(0, np.uint8), {})
     entry = entries_of(layout, columns)
-    groups = Groups.of(np.lexsort((entry["item"], entry["key"], slot)), slot)
+    groups = Groups.of(sorting(slot, entry), slot)
     ordered = columns.take(groups.order)
     rows["schema"][groups.slots] = layout.schema
     before, after = _fold_times(rows, groups, ordered.ts_ms)
@@ -77,7 +77,7 @@ def _fold_windows(
     kinds, width = windows.shape[1:3]
     cell = ((groups.group * kinds + column)[:, None] * width + np.arange(width)) * BUCKETS
     cell += bucket % BUCKETS
-    _add_saturating(windows, cell[inside], int(np.diff(groups.starts, append=len(bucket)).max()))
+    _add_saturating(windows, cell[inside], int(groups.counts.max()))
     rows["windows"][groups.slots] = windows
     return _lateness(inside, column >= 0, ordered.ts_ms < before[groups.group])
 
@@ -94,13 +94,9 @@ def _lateness(inside: NDArray[np.bool_], counted: NDArray[np.bool_], late: NDArr
     late = late & counted
     if not late.any():
         return {}
-    hits = inside[late].sum(1)
     width = inside.shape[1]
-    outcome = {
-        "kept": int((hits == width).sum()),
-        "partial": int(((hits > 0) & (hits < width)).sum()),
-        "dropped": int((hits == 0).sum()),
-    }
+    events = np.bincount(np.count_nonzero(inside[late], axis=1), minlength=width + 1).tolist()
+    outcome = {"kept": events[width], "partial": sum(events[1:width]), "dropped": events[0]}
     return {k: n for k, n in outcome.items() if n}
 
 
@@ -124,11 +120,14 @@ def _fold_sums(layout: Layout, rows: Rows, slot: Slots, columns: Columns) -> Non
 
 def _count(table: NDArray[np.integer], slot: Slots, column: NDArray[np.integer], ceiling: int) -> None:
     """Add one to `table[slot, column]` for each pair, saturating at `ceiling`."""
+    if len(slot) == 0:
+        return
     width = table.shape[1]
     cells = np.sort(slot * width + column)
-    first = np.flatnonzero(np.append(True, cells[1:] != cells[:-1])[: len(cells)])
-    at = np.divmod(cells[first], width)
-    table[at] = np.minimum(table[at].astype(np.int64) + np.diff(first, append=len(cells)), ceiling)
+    ends = np.flatnonzero(cells[1:] != cells[:-1]) + 1
+    starts, ends = np.concatenate([[0], ends]), np.concatenate([ends, [len(cells)]])
+    row, column = np.divmod(cells[starts], width)
+    table[row, column] = np.minimum(table[row, column] + (ends - starts), ceiling)
 
 
 def _fold_scene(layout: Layout, rows: Rows, groups: Groups, ordered: Columns) -> None:

@@ -4,11 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.features.columns import Columns
-from streams.features.groups import Groups
+from streams.features.groups import Groups, sorting
 from streams.features.rows import ENTRY, Layout, Rows, Slots
 
-TAIL = 32
-"""Entries of a history that a late event is first merged with; an older one is merged with all of them."""
+_PARTS = np.dtype([("device", "u1"), ("page", "u1"), ("dwell", "u1"), ("kind", "u1"), ("ts_s", "<u4"), ("item", "<u8")])
+"""ENTRY, its key in parts."""
+
+PLAIN = np.dtype("V16")
+"""ENTRY without its fields, which numpy joins faster."""
 
 I64 = NDArray[np.int64]
 
@@ -16,92 +19,99 @@ I64 = NDArray[np.int64]
 def entries_of(layout: Layout, columns: Columns) -> NDArray[np.void]:
     """History entries of the events, dtype ENTRY."""
     names = layout.declaration.scene_names
-    entry = np.empty(columns.size, ENTRY)
-    key = (columns.ts_ms // 1000).astype(np.uint64) << np.uint64(8)
-    for code in (columns.kind, dwell_code(columns.dwell_ms)):
-        key = (key | code) << np.uint64(8)
-    key |= columns.codes[:, names.index("page")] if "page" in names else np.uint64(0)
-    key <<= np.uint64(8)
-    entry["key"] = key | (columns.codes[:, names.index("device")] if "device" in names else np.uint64(0))
+    entry = np.zeros(columns.size, _PARTS)
+    entry["ts_s"] = columns.ts_ms // 1000
+    entry["kind"] = columns.kind
+    entry["dwell"] = dwell_code(columns.dwell_ms)
+    for name in ("page", "device"):
+        if name in names:
+            entry[name] = columns.codes[:, names.index(name)]
     entry["item"] = columns.item
-    return entry
+    return entry.view(ENTRY)
 
 
 def dwell_code(dwell_ms: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Length of a stay on a log scale: 0 unknown, else 1 + floor(log2(1 + seconds)), at most 32."""
-    seconds = np.maximum(dwell_ms, 0) // 1000
-    code = np.where(dwell_ms > 0, np.frexp(1.0 + seconds)[1], 0)
-    return np.minimum(code, 32).astype(np.uint8)
+    code = np.frexp(dwell_ms // 1000 + 1.0)[1]
+    return np.asarray(np.minimum(code, 32) * (dwell_ms > 0), np.uint8)
 
 
 def fold_history(layout: Layout, rows: Rows, groups: Groups, kind: NDArray[np.uint8], entry: NDArray[np.void]) -> None:
     """Put the sorted events' entries into their users' histories, which keep the newest `declaration.history`."""
     kept = layout.kinds.history[kind]
-    entry, slot = entry[kept], groups.slots[groups.group[kept]]
+    slot = groups.slots[groups.group]
+    if not kept.all():
+        entry, slot = entry[kept], slot[kept]
     if len(entry) == 0:
         return
-    part = Groups.of(np.arange(len(entry)), slot)
-    counts = np.diff(part.starts, append=len(entry))
-    first = entry[part.starts]
+    part = Groups.sorted(slot)
     n = rows["history_n"][part.slots].astype(np.int64)
-    capacity = layout.declaration.history
-    appended = _not_before(rows, part.slots, n - 1, n, first)
-    tail = min(TAIL, capacity)
-    shallow = ~appended & _not_before(rows, part.slots, n - tail, n, first)
-    for chosen, depth in ((appended, 0), (shallow, tail), (~appended & ~shallow, capacity)):
-        if chosen.any():
-            _merge(rows["history"], rows["history_n"], part, counts, chosen, depth, entry)
+    late = _late(rows["history"], part.slots, n - 1, entry[part.starts])
+    if len(late):
+        entry, slot = _reopened(rows, part, n, late, entry)
+        part = Groups.sorted(slot)
+        n = rows["history_n"][part.slots].astype(np.int64)
+    _append(rows, part, n, entry)
 
 
-def _not_before(rows: Rows, slots: Slots, position: I64, n: I64, entry: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Whether `entry` sorts at or after the history entry at `position` (before the start: always)."""
-    held = rows["history"][slots, np.clip(position, 0, None)]
-    later = (entry["key"] > held["key"]) | ((entry["key"] == held["key"]) & (entry["item"] >= held["item"]))
-    return np.asarray(later | (position < 0) | (n == 0))
+def _late(history: NDArray[np.void], slots: Slots, last: I64, entry: NDArray[np.void]) -> I64:
+    """Positions of the users whose first new entry sorts before the `last` that their history holds."""
+    held = history[slots, np.maximum(last, 0)]
+    key, held_key = entry["key"], held["key"]
+    before = (key < held_key) | ((key == held_key) & (entry["item"] < held["item"]))
+    return np.flatnonzero(before & (last >= 0))
 
 
-def _merge(
-    history: NDArray[np.void],
-    history_n: NDArray[np.uint16],
-    part: Groups,
-    counts: I64,
-    chosen: NDArray[np.bool_],
-    depth: int,
-    entry: NDArray[np.void],
-) -> None:
-    """Merge the new entries of the chosen users with the newest `depth` entries of their histories."""
-    slots, fresh = part.slots[chosen], counts[chosen]
+def _reopened(rows: Rows, part: Groups, n: I64, late: I64, entry: NDArray[np.void]) -> tuple[NDArray[np.void], Slots]:
+    """Take what does not sort before the new entries out of the `late` users' histories, and sort it in with them."""
+    slots, n = part.slots[late], n[late]
+    overtaken = _overtaken(rows["history"], slots, n, entry["key"][part.starts[late]])
+    rows["history_n"][slots] = n - overtaken
+    owner = np.repeat(slots, overtaken)
+    rank = np.arange(len(owner)) - np.repeat(np.cumsum(overtaken) - overtaken, overtaken)
+    held = rows["history"][owner, np.repeat(n - overtaken, overtaken) + rank]
+    reopened = np.zeros(len(part.slots), np.bool_)
+    reopened[late] = True
+    mine = reopened[part.group]
+    slot = part.slots[part.group]
+    mixed = np.concatenate([held.view(PLAIN), entry[mine].view(PLAIN)]).view(ENTRY)
+    mixed_slot = np.concatenate([owner, slot[mine]])
+    order = sorting(mixed_slot, mixed)
+    entry = np.concatenate([entry[~mine].view(PLAIN), mixed[order].view(PLAIN)]).view(ENTRY)
+    return entry, np.concatenate([slot[~mine], mixed_slot[order]])
+
+
+def _overtaken(history: NDArray[np.void], slots: Slots, n: I64, key: NDArray[np.uint64]) -> I64:
+    """How many of the `n` i64[U] entries of each history do not sort before `key`, by bisection."""
+    keys, capacity = history["key"], history.shape[1]
+    before = np.zeros(len(slots), np.int64)
+    for step in 1 << np.arange(capacity.bit_length())[::-1]:
+        probe = before + step
+        before += step * ((probe <= n) & (keys[slots, np.minimum(probe, capacity) - 1] < key))
+    return n - before
+
+
+def _append(rows: Rows, part: Groups, n: I64, entry: NDArray[np.void]) -> None:
+    """Append sorted entries to the histories of `part`, which hold `n` i64[U]; the oldest beyond the capacity go."""
+    history = rows["history"]
     capacity = history.shape[1]
-    n = history_n[slots].astype(np.int64)
-    held = np.minimum(n, depth)
-    width = depth + int(fresh.max())
-    merged = np.zeros((len(slots), width), ENTRY)
-    row = np.arange(len(slots))
-    if depth:
-        column = np.arange(depth)
-        source = n[:, None] - held[:, None] + column
-        inside = column < held[:, None]
-        merged[:, :depth][inside] = history[slots[:, None], np.minimum(source, capacity - 1)][inside]
-    mine = chosen[part.group]
-    rank = np.arange(len(entry)) - part.starts[part.group]
-    number = np.cumsum(chosen) - 1
-    right = width - fresh[number[part.group[mine]]] + rank[mine]
-    merged[number[part.group[mine]], right] = entry[mine]
-    if depth:
-        merged = merged[row[:, None], np.lexsort((merged["item"], merged["key"]), axis=1)]
-    after = np.minimum(n + fresh, capacity)
-    _shift(history, slots, n + fresh - after)
-    position = after[:, None] - width + np.arange(width)
-    real = (position >= 0) & (np.arange(width) >= width - (held + fresh)[:, None])
-    user, column = np.nonzero(real)
-    history[slots[user], position[user, column]] = merged[user, column]
-    history_n[slots] = after
+    end = n + part.counts
+    over = np.maximum(end - capacity, 0)
+    _shift(history, part.slots, over)
+    position = np.arange(len(entry)) + (n - over - part.starts)[part.group]
+    slot = part.slots[part.group]
+    if (position < 0).any():
+        real = position >= 0
+        entry, slot, position = entry[real], slot[real], position[real]
+    history[slot, position] = entry
+    rows["history_n"][part.slots] = end - over
 
 
 def _shift(history: NDArray[np.void], slots: Slots, by: I64) -> None:
     """Drop the `by` oldest entries of the full histories at `slots`."""
-    full = by > 0
-    if full.any():
+    full = np.flatnonzero(by)
+    if len(full):
         capacity = history.shape[1]
-        source = np.minimum(np.arange(capacity) + by[full][:, None], capacity - 1)
-        history[slots[full]] = history[slots[full][:, None], source]
+        slots = slots[full, None]
+        source = np.minimum(np.arange(capacity) + by[full, None], capacity - 1)
+        history[slots[:, 0]] = history[slots, source]

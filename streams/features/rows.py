@@ -134,9 +134,12 @@ class RowLayout(Protocol):
 
 
 class RowSlab:
-    """A growing block of rows by key; `rows` is replaced when it grows, so hold slots, not rows."""
+    """A growing block of rows by key; `rows` is replaced when it grows, so hold slots, not rows.
 
-    def __init__(self, layout: RowLayout, capacity: int = 1024) -> None:
+    Rows of the `capacity` that nobody uses cost no memory: the pages behind them are never touched.
+    """
+
+    def __init__(self, layout: RowLayout, capacity: int = 8192) -> None:
         self.layout = layout
         self.rows = layout.empty(capacity)
         self.slot_of: dict[str, int] = {}
@@ -147,16 +150,17 @@ class RowSlab:
     def missing(self, keys: Iterable[str]) -> list[str]:
         """The keys, each once and in order, that have no row here yet."""
         slot_of = self.slot_of
-        return list(dict.fromkeys([k for k in keys if k not in slot_of]))
+        return [key for key in dict.fromkeys(keys) if key not in slot_of]
 
     def add(self, keys: Sequence[str], stored: Sequence[bytes | None] | None = None) -> None:
         """Give each of `keys` (distinct, not here yet) a row: unpacked from its blob, empty without one."""
         start = len(self.slot_of)
         self._reserve(start + len(keys))
-        if stored is None:
-            self.rows[start : start + len(keys)] = np.zeros((), self.layout.dtype)
-        else:
-            self.rows[start : start + len(keys)] = self.layout.unpack(stored)
+        rows = blobs.dense(self.rows)[start : start + len(keys)]
+        rows[:] = 0
+        filled = [i for i, blob in enumerate(stored or ()) if blob]
+        if stored and filled:
+            rows[filled] = blobs.dense(self.layout.unpack([stored[i] for i in filled]))
         self.slot_of.update(zip(keys, range(start, start + len(keys)), strict=True))
 
     def slots(self, keys: Sequence[str]) -> Slots:
@@ -177,5 +181,5 @@ class RowSlab:
     def _reserve(self, n: int) -> None:
         if n > len(self.rows):
             grown = self.layout.empty(max(n, 2 * len(self.rows)))
-            grown[: len(self.rows)] = self.rows
+            blobs.dense(grown)[: len(self.rows)] = blobs.dense(self.rows)
             self.rows = grown

@@ -45,7 +45,7 @@ async def test_the_python_example_sends_what_kairos_reads(kafka: str, topic_pref
         horizon_ms=FOREVER_MS,
         home=(user, PARTITIONS),
     )
-    assert [(event.user_id, event.item_id, run.scenes[0].zone) for event in run.events] == [
+    assert list(zip(run.users, run.items, [scene and scene.zone for scene in run.scenes], strict=True)) == [
         ("user-42", "sku-7", "Europe/Berlin")
     ]
     entries = decode_items([records[topics.items]], home=(item, PARTITIONS))

@@ -1,5 +1,6 @@
 """Local time by zone, holidays by country, zones by place."""
 
+import numpy as np
 import pytest
 
 from schemas.events import Scene
@@ -8,7 +9,6 @@ from streams.features.calendar import (
     HOLIDAY_DAY,
     HOLIDAY_EVE,
     HOLIDAY_NONE,
-    SLICE_MS,
     Calendar,
     country_of,
     is_zone,
@@ -38,11 +38,12 @@ def test_holidays_have_an_eve_and_a_day_after() -> None:
     assert calendar.moment(calendar.place("UTC", "XX"), NOON_MS).holiday == 0, "an unknown country has no holidays"
 
 
-def test_packed_moments_are_moments() -> None:
+def test_codes_of_moments_are_moments() -> None:
     calendar = Calendar()
     place = calendar.place("America/New_York", "US")
-    [packed] = calendar.packed([place << 40 | NOON_MS // SLICE_MS])
-    assert (packed & 255, packed >> 8 & 255, packed >> 16) == calendar.moment(place, NOON_MS)
+    [codes] = calendar.codes(np.array([place]), np.array([NOON_MS])).tolist()
+    moment = calendar.moment(place, NOON_MS)
+    assert codes == [moment.hour + 1, moment.weekday + 1, moment.holiday]
 
 
 def test_zones_have_codes_that_lead_back() -> None:

@@ -36,10 +36,9 @@ class Store:
         self.slab = RowSlab(self.layout, 1)
 
     def fold(self, events: Sequence[Event], scenes: Sequence[Scene | None] = ()) -> Folded:
-        run = Run(events=list(events))
-        for scene in scenes or [None] * len(events):
-            run.scene_index.append(-1 if scene is None else len(run.scenes))
-            run.scenes.extend([] if scene is None else [scene])
+        run = Run(list(events), scenes=list(scenes or [None] * len(events)))
+        run.items, run.kinds = [e.item_id for e in events], [e.kind for e in events]
+        run.ts_ms = [e.ts_ms for e in events]
         slots = self.slab.slots_or_add([e.user_id for e in events])
         return fold_users(self.layout, self.slab.rows, slots, self.encoder.encode(run))
 

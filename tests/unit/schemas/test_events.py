@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.events import Run, decode_run
+from schemas.events import Run, Scene, decode_run
 from schemas.faults import MAX_VALUE_BYTES, Reason
 from schemas.partition import partition_of
 
@@ -216,26 +216,55 @@ def test_a_key_in_the_wrong_partition_is_a_reject_that_names_the_remedy() -> Non
     assert "murmur2" in run.rejects[0].detail
 
 
-def test_scenes_are_decoded_once_and_pointed_to() -> None:
+def test_a_user_known_from_earlier_runs_is_checked_again_when_anything_differs() -> None:
+    home = (partition_of(b"u1", 4), 4)
+    assert decode(good("u1"), home=home).rejects == []
+    spoiled = [raw(good("u2").value), raw(good("u1").value, b"u2"), good("a\nb"), good("")]
+    for _ in range(2):
+        run = decode(good("u1"), *spoiled, good("u1"), home=home)
+        assert run.users == [event.user_id for event in run.events] == ["u1", "u1"]
+        assert [(reject.index, reject.reason) for reject in run.rejects] == [
+            (1, "key mismatch"), (2, "key mismatch"), (3, "id"), (4, "id"),
+        ]  # fmt: skip
+    other = decode(good("u1"), home=((home[0] + 1) % 4, 4))
+    assert [reject.reason for reject in other.rejects] == ["partition"], "another partition has not seen that key"
+
+
+@PATIENT
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from("abcde"), st.booleans()), max_size=12))
+def test_columns_are_parallel_to_events_whatever_is_left_out(pairs: list[tuple[str, str, bool]]) -> None:
+    records = [
+        raw(orjson.dumps(wire(user, f"i{at}", ts_ms=NOW_MS + at, scene={"os": "ios"} if told else 5)), key.encode())
+        for at, (user, key, told) in enumerate(pairs)
+    ]
+    run = decode(*records, home=(1, 3))
+    good_ones = [at for at, (user, key, told) in enumerate(pairs) if user == key and told]
+    assert run.index == [at for at in good_ones if partition_of(pairs[at][0].encode(), 3) == 1]
+    assert run.keys == [records[at].key for at in run.index]
+    assert run.users == [event.user_id for event in run.events] == [pairs[at][0] for at in run.index]
+    assert run.items == [event.item_id for event in run.events] == [f"i{at}" for at in run.index]
+    assert run.kinds == [event.kind for event in run.events]
+    assert run.ts_ms == [event.ts_ms for event in run.events] == [NOW_MS + at for at in run.index]
+    assert [scene and scene.os for scene in run.scenes] == ["ios"] * len(run.index)
+
+
+def test_equal_scenes_are_decoded_once_and_are_one_object() -> None:
     phone, desk = {"device": "phone", "lat": -33.4, "unknown": [1]}, {"device": "desktop"}
     run = decode(good(scene=phone), good(), good(scene=desk), good(scene=phone), good(scene=None))
-    assert run.scene_index[0] == run.scene_index[3]
-    assert [-1 if place < 0 else run.scenes[place].device for place in run.scene_index] == [
-        "phone", -1, "desktop", "phone", -1,
-    ]  # fmt: skip
-    assert len(run.scenes) == 2
-    assert run.scenes[run.scene_index[0]].lat == -33.4
+    assert run.scenes[0] is run.scenes[3]
+    assert [scene and scene.device for scene in run.scenes] == ["phone", None, "desktop", "phone", None]
+    assert run.scenes[0] == Scene(device="phone", lat=-33.4)
 
 
 def test_scene_positions_stay_parallel_when_a_bad_scene_is_set_aside() -> None:
     run = decode(good("a", scene={"os": 1}), good("b", scene={"os": "ios"}), good("c"))
     assert run.index == [1, 2]
-    assert run.scene_index == [0, -1]
+    assert [scene and scene.os for scene in run.scenes] == ["ios", None]
 
 
 def test_a_large_scene_is_read_but_not_remembered() -> None:
     run = decode(good(scene={"os": "ios", "junk": "x" * 5000}))
-    assert [scene.os for scene in run.scenes] == ["ios"]
+    assert [scene and scene.os for scene in run.scenes] == ["ios"]
 
 
 def test_unknown_fields_and_the_confluent_prefix_are_no_trouble() -> None:
