@@ -35,7 +35,7 @@ class StreamSettings:
         "KAIROS_GROUP", "Consumer group; the namespace (unless main) and the side are appended.", default="kairos"
     )
     chunk: int = setting(
-        "KAIROS_CHUNK", "Most records of one topic folded in one step.", default=1000, least=1, most=10_000
+        "KAIROS_CHUNK", "Most records of one topic folded in one step.", default=500, least=1, most=10_000
     )
     max_skew_s: int = setting("KAIROS_MAX_SKEW_S", "Later than the clock by more is left out.", default=300, least=0)
     horizon_days: int = setting("KAIROS_HORIZON_DAYS", "Older than this is left out.", default=400, least=1, most=4000)

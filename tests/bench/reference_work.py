@@ -13,7 +13,7 @@ from tests.bench.others import raw_us_per_event, stock_faust_us_per_event
 from tests.bench.traffic import WIRE, Traffic, reference
 
 EVENTS, FEW_EVENTS, ROUNDS = 200_000, 5_000, 3
-HOW = f"{EVENTS:,} events, 4 partitions, chunks ≤ 1,000, median of {ROUNDS} rounds"
+HOW = f"{EVENTS:,} events, 4 partitions, chunks ≤ 500, median of {ROUNDS} rounds"
 
 
 def reference_figures(lab: Lab) -> list[Figure]:
