@@ -19,6 +19,7 @@ from streams.chunks.chunk import Chunk, LogFacts
 from streams.chunks.chunking import Chunking, LogCut, SeekOverdue, TopicGone
 from streams.chunks.thread import Drained, RebalanceListener, StampingThread
 from streams.chunks.topic_ids import topic_facts
+from streams.service.kafka import silence
 
 logger = logging.getLogger(__name__)
 
@@ -104,11 +105,8 @@ class ChunkConsumer(driver.Consumer):
         return bool(self._thread._ensure_consumer()._coordinator.generation > 0)
 
     def broker_away(self) -> str:
-        """A sentence when no connection to Kafka is up, else empty."""
-        connections = list(self._thread._ensure_consumer()._client._conns.values())
-        if any(connection.connected() for connection in connections):
-            return ""
-        return "No connection to Kafka is up; trying again until one is."
+        """A sentence when no connection to Kafka is up, or when one is silent, else empty."""
+        return silence(self._thread._ensure_consumer()._client)
 
     async def rewind(self, tp: TP, offset: int) -> None:
         """Read `tp` again from `offset`; chunks of the epoch before become stale."""

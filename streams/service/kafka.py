@@ -1,9 +1,12 @@
 """Options of every aiokafka client from the settings: addresses, TLS and SASL."""
 
 import ssl
+import time
 from typing import Any
 
 from streams.service.settings import Connections
+
+SILENT_S = 10.0  # longer than any fetch may wait; a group that rebalances may take as long
 
 METADATA_MAX_AGE_MS = 30_000  # a new or re-created topic is seen within this time, not in five minutes
 
@@ -28,6 +31,17 @@ def client_options(connections: Connections) -> dict[str, Any]:
 def producer_options(connections: Connections) -> dict[str, Any]:
     """Keyword arguments of a producer whose sends are neither lost nor doubled by its own retries."""
     return {**client_options(connections), "acks": "all", "enable_idempotence": True}
+
+
+def silence(client: Any) -> str:
+    """A sentence when Kafka is not heard by an `aiokafka.client.AIOKafkaClient`, else empty."""
+    connections = [connection for connection in client._conns.values() if connection.connected()]
+    if not connections:
+        return "No connection to Kafka is up; trying again until one is."
+    waiting = [time.monotonic() - connection._last_action for connection in connections if connection._requests]
+    if waiting and max(waiting) > SILENT_S:
+        return f"Kafka has not answered a request for {max(waiting):.0f} s."
+    return ""
 
 
 def ssl_context(connections: Connections) -> ssl.SSLContext | None:

@@ -17,7 +17,7 @@ from aiokafka.errors import (
 )
 
 from schemas.encoding import Message
-from streams.service.kafka import producer_options
+from streams.service.kafka import producer_options, silence
 from streams.service.settings import Connections
 
 LARGEST_BATCH_BYTES = 512 * 1024
@@ -68,8 +68,13 @@ class Outbox:
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
-        self.trouble: str | None = None
+        self._trouble: str | None = None
         self.sent = 0
+
+    @property
+    def trouble(self) -> str | None:
+        """What holds sends up at the moment, or would; None when nothing does."""
+        return self._trouble or (self._producer and silence(self._producer.client)) or None
 
     async def send(self, records: Sequence[Outgoing]) -> None:
         """Return when all in-sync replicas have every record; waits while Kafka is away. Raises OutboxError.
@@ -85,7 +90,7 @@ class Outbox:
             self._note(failed[0][1], len(left))
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-        self.trouble = None
+        self._trouble = None
         self.sent += len(records)
 
     async def start(self) -> None:
@@ -168,9 +173,9 @@ class Outbox:
             closing.add_done_callback(self._closing.discard)
 
     def _note(self, error: BaseException, left: int) -> None:
-        if self.trouble is None:
+        if self._trouble is None:
             log.warning("Kafka does not take %d records yet, trying again until it does: %r", left, error)
-        self.trouble = f"Kafka does not take records: {type(error).__name__}: {error}"
+        self._trouble = f"Kafka does not take records: {type(error).__name__}: {error}"
 
 
 async def _close(producer: AIOKafkaProducer) -> None:
