@@ -1,0 +1,146 @@
+"""Faults of the log itself: retention, compaction, and a topic that is not what it was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from random import Random
+
+from aiokafka.admin import NewPartitions, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.structs import TopicPartition
+
+from tests.faults import log
+from tests.faults.fault import EXIT_AGAIN, EXIT_REFUSED, EXIT_STUCK, Ending, fault
+from tests.faults.stage import PARTITIONS, Stage, until
+from tests.faults.truth import Place
+from tests.faults.watch import fences_of
+
+ENDED = (EXIT_REFUSED, EXIT_AGAIN, EXIT_STUCK)
+REFUSED_WITHIN_S = 75.0
+
+
+@fault("kafka", cuts=True)
+async def log_cut_below_the_fence(stage: Stage, random: Random) -> AsyncIterator[None]:
+    """Retention removes what was applied already."""
+    topic = random.choice(stage.topics.user_inputs)
+    fences = await _fences(stage)
+    applied = {p: fences.get((topic, p), -1) + 1 for p in range(PARTITIONS)}
+    await _archive(stage, {(topic, p): end for p, end in applied.items()})
+    await _cut(stage, topic, {p: end for p, end in applied.items() if end > 0})
+    yield
+
+
+@fault("kafka", ending=Ending.REFUSED, exits=ENDED, cuts=True)
+async def log_cut_above_the_fence(stage: Stage, random: Random) -> AsyncIterator[None]:
+    """Retention removes records before they were applied: those are lost, and the operator rebuilds from the rest."""
+    topic = random.choice(stage.topics.user_inputs)
+    for worker in stage.workers:
+        worker.pause()
+    await asyncio.sleep(2)
+    async with stage.admin() as admin:
+        ends = await _ends(stage, topic)
+        await admin.delete_records({TopicPartition(topic, p): RecordsToDelete(end) for p, end in ends.items()})
+    stage.truth.forget(topic)
+    for worker in stage.workers:
+        worker.resume()
+    yield
+    await _refused(stage)
+    await stage.rebuild()
+
+
+@fault("kafka", ending=Ending.REFUSED, exits=ENDED, cuts=True, lasts_s=(1, 3))
+async def topic_created_again(stage: Stage, random: Random) -> AsyncIterator[None]:
+    """An input topic is deleted and created anew under its name: its offsets mean nothing any more."""
+    topic = random.choice(stage.topics.user_inputs)
+    async with stage.admin() as admin:
+        await admin.delete_topics([topic])
+    stage.truth.forget(topic)
+    await asyncio.sleep(1)
+    stage.truth.forget(topic)
+    await stage.set_up_topics_only()
+    yield
+    await _refused(stage)
+    await stage.rebuild()
+
+
+@fault("kafka", ending=Ending.REFUSED, exits=ENDED, cuts=True)
+async def topic_grown(stage: Stage, random: Random) -> AsyncIterator[None]:
+    """An input topic gets more partitions: users move between them, and the operator must decide."""
+    topic = random.choice(stage.topics.user_inputs)
+    async with stage.admin() as admin:
+        await admin.create_partitions({topic: NewPartitions(PARTITIONS + 2)})
+    yield
+    await _refused(stage)
+    async with stage.admin() as admin:
+        await admin.delete_topics([topic])
+    stage.truth.forget(topic)
+    await asyncio.sleep(1)
+    stage.truth.forget(topic)
+    await stage.rebuild()
+
+
+@fault("kafka", lasts_s=(4, 8), cuts=True)
+async def topic_compacted(stage: Stage, random: Random) -> AsyncIterator[None]:
+    """Somebody sets an input topic to compaction: what was applied thins out below the fence."""
+    topic = random.choice(stage.topics.user_inputs)
+    fences = await _fences(stage)
+    await _archive(stage, {(topic, p): fences.get((topic, p), -1) + 1 for p in range(PARTITIONS)})
+    async with stage.admin() as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=_COMPACTED)])
+    try:
+        yield
+    finally:
+        async with stage.admin() as admin:
+            kept = {"cleanup.policy": "delete"}
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=kept)])
+
+
+_COMPACTED = {
+    "cleanup.policy": "compact",
+    "min.cleanable.dirty.ratio": "0.001",
+    "segment.ms": "1000",
+    "max.compaction.lag.ms": "1000",
+}
+
+
+async def _fences(stage: Stage) -> dict[Place, int]:
+    redis = stage.redis()
+    try:
+        return await fences_of(stage, redis)
+    finally:
+        await redis.aclose()
+
+
+async def _archive(stage: Stage, ends: dict[Place, int]) -> None:
+    """Keep what may go from the log below these offsets."""
+    for (topic, partition), records in (await log.read(stage.servers.kafka, ends)).items():
+        kept = [record for record in records if record.offset < ends[topic, partition]]
+        stage.archive.update({(topic, partition, record.offset): record for record in kept})
+
+
+async def _cut(stage: Stage, topic: str, below: dict[int, int]) -> None:
+    async with stage.admin() as admin:
+        await admin.delete_records({TopicPartition(topic, p): RecordsToDelete(end) for p, end in below.items()})
+
+
+async def _ends(stage: Stage, topic: str) -> dict[int, int]:
+    """The readable end of every partition of a topic."""
+    from aiokafka import AIOKafkaConsumer
+
+    consumer = AIOKafkaConsumer(bootstrap_servers=stage.servers.kafka, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets([TopicPartition(topic, p) for p in range(PARTITIONS)])
+        return {tp.partition: end for tp, end in ends.items()}
+    finally:
+        await consumer.stop()
+
+
+async def _refused(stage: Stage) -> None:
+    """Wait until a worker was refused."""
+
+    async def said_so() -> bool:
+        return any(end.code == EXIT_REFUSED for worker in stage.workers for end in worker.exits)
+
+    await until(said_so, REFUSED_WITHIN_S, "the refusal")
