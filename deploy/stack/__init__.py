@@ -8,4 +8,13 @@ from deploy.stack.local import LocalStack
 from deploy.stack.sentinel import ValkeySentinel
 from deploy.stack.valkey import Valkey
 
-__all__ = ["Broker", "KafkaCluster", "LocalStack", "PortTaken", "StackError", "Valkey", "ValkeyCluster", "ValkeySentinel"]
+__all__ = [
+    "Broker",
+    "KafkaCluster",
+    "LocalStack",
+    "PortTaken",
+    "StackError",
+    "Valkey",
+    "ValkeyCluster",
+    "ValkeySentinel",
+]

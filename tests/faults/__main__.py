@@ -38,9 +38,8 @@ def main(argv: Sequence[str]) -> int:
     for name in [name for name in os.environ if name.startswith("KAIROS_")]:
         del os.environ[name]  # the processes get theirs from the stage, and nothing else
     unable = {name: why for name, fault in FAULTS.items() if (why := fault.available())}
-    started_s, results = time.monotonic(), []
-    for each in plans:
-        results.append(_perform(each, unable, console, keep=options.keep))
+    started_s = time.monotonic()
+    results = [_perform(each, unable, console, keep=options.keep) for each in plans]
     measured = figures(results, unable)
     show(f"Kairos under {len(results)} plans of faults, in {time.monotonic() - started_s:.0f} s", measured, console)
     write(options.out, measured)

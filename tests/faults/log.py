@@ -48,4 +48,5 @@ async def _to_end(consumer: AIOKafkaConsumer, ends: dict[Any, int]) -> dict[Any,
 
 def meant(record: Any) -> bytes:
     """What its producer meant a record to be: good, bad, or nothing where it came from elsewhere."""
-    return dict(record.headers).get(TRUTH, b"")
+    headers: dict[str, bytes] = dict(record.headers)
+    return headers.get(TRUTH, b"")

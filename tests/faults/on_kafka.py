@@ -119,4 +119,5 @@ async def _leader(stage: Stage, random: Random) -> Broker:
     if not leaders:
         message = f"no partition of {topic} has a leader"
         raise FaultError(message)
-    return stage.servers.brokers[random.choice(sorted(leaders)) - 1]
+    number: int = random.choice(sorted(leaders))
+    return stage.servers.brokers[number - 1]

@@ -14,7 +14,7 @@ import redis
 from deploy.stack import Valkey
 from tests.faults.fault import EXIT_AGAIN, ONE_VALKEY, FaultError, Layout, fault
 from tests.faults.servers import client
-from tests.faults.stage import Stage
+from tests.faults.stage import Stage, until
 
 SINGLE = frozenset({Layout.SINGLE})
 AWAY_EXITS = (EXIT_AGAIN,)
@@ -31,7 +31,7 @@ async def redis_killed(stage: Stage, random: Random) -> AsyncIterator[None]:
 
 @fault("redis", lasts_s=(0, 2), layouts=ONE_VALKEY, forgets=True, exits=AWAY_EXITS)
 async def redis_tail_lost(stage: Stage, random: Random) -> AsyncIterator[None]:
-    """The host of Valkey dies: with `appendfsync everysec` the last second of acknowledged writes is gone, fences too."""
+    """The host of Valkey dies, and with it the last second of acknowledged writes, fences included (`everysec`)."""
     valkey = stage.servers.primary()
     log, size_bytes = _append_only_file(valkey), 0
     while not (written_bytes := log.stat().st_size - size_bytes) or not size_bytes:
@@ -138,8 +138,12 @@ async def redis_loading(stage: Stage, random: Random) -> AsyncIterator[None]:
     valkey = stage.servers.primary()
     with client(valkey) as server:
         server.bgrewriteaof()
-        while server.info("persistence")["aof_rewrite_in_progress"]:
-            await asyncio.sleep(0.1)
+
+    async def rewritten() -> bool:
+        with client(valkey) as server:
+            return not dict(server.info("persistence"))["aof_rewrite_in_progress"]
+
+    await until(rewritten, 30, "the end of the rewriting of the log")
     await asyncio.to_thread(valkey.kill)
     await asyncio.to_thread(valkey.start)
     yield

@@ -92,5 +92,3 @@ def _owns(node: Valkey, slot: int) -> bool:
             if mine in ids and any(a <= slot <= b for a, b in zip(bounds[::2], bounds[1::2], strict=True)):
                 return True
     return False
-
-

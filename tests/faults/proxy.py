@@ -54,7 +54,10 @@ class Proxy:
             writer.close()
             return
         exchange = _Exchange(self)
-        ways = [asyncio.create_task(exchange.requests(reader, back)), asyncio.create_task(exchange.replies(there, writer))]
+        ways = [
+            asyncio.create_task(exchange.requests(reader, back)),
+            asyncio.create_task(exchange.replies(there, writer)),
+        ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -137,5 +137,3 @@ class Run:
         sent, decided = ([r for place in answers if place[0] == t for r in found[place]] for t in
                          (topics.recommendations, topics.decisions))  # fmt: skip
         judge_answers(verdict, events, sent, decided)
-
-

@@ -86,7 +86,7 @@ class Servers:
             if self.proxy is not None:
                 undo.enter_context(self.proxy)
             redis_side = self.sentinel or self.cluster or self.valkeys[0]
-            undo.enter_context(redis_side)  # type: ignore[arg-type]  # three kinds with one manner
+            undo.enter_context(redis_side)
             undo.enter_context(self._group or self.brokers[0])
             self._running = undo.pop_all()
         return self

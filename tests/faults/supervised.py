@@ -96,9 +96,7 @@ class Supervised:
         pause_s = RESTART_S
         while True:
             self.start()
-            while self.alive:
-                await asyncio.sleep(0.1)
-            await self._note_exit()
+            await self._ended()
             if not self._wanted:
                 return
             quick = time.monotonic() - self.started_s < 10
@@ -130,7 +128,10 @@ class Supervised:
         if self._child is not None:
             self._child.signal(number)
 
-    async def _note_exit(self) -> None:
+    async def _ended(self) -> None:
+        """Wait for its end, which no handle of ours announces, and note it."""
+        while self.alive:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
         if self._child is not None:
             code = await asyncio.to_thread(self._child.finish, 10)
             said = last_words(self._child.log.read_text(errors="replace"))

@@ -39,7 +39,7 @@ class Truth:
         """A topic is gone, and with it what was acknowledged in it."""
         for book in (self.records, self._offsets, self._since_s):
             for place in [place for place in book if place[0] == topic]:
-                del book[place]  # type: ignore[attr-defined]
+                del book[place]
 
     @property
     def count(self) -> int:

@@ -28,8 +28,8 @@ SHOWN = 5
 class Verdict:
     """What was found; a run is right when there are no complaints.
 
-    lost, doubled: events by the totals of users and kinds, missing and superfluous; wrong_rows: rows of users, items and
-    catalogue that differ in anything; unburied: poison without a dead letter; twins: items pushed twice to one user
+    lost, doubled: events by the totals of users and kinds, missing and superfluous; wrong_rows: rows of users, items
+    and catalogue that differ in anything; unburied: poison without a dead letter; twins: items pushed twice to one user
     under different dedup keys; orphans: candidates without their decision; unanswered: affected users without any.
     """
 

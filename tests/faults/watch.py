@@ -16,7 +16,7 @@ from tests.faults.stage import ITEM_PARTITIONS, PARTITIONS, Stage
 from tests.faults.truth import Place
 
 EVERY_S, ANSWER_S = 0.25, 3.0
-RECOVERED_S, SETTLED_S = 1.0, 3.0
+RECOVERED_S, SETTLED_S, BLIND_S = 1.0, 3.0, 2.0
 AWAY = (KafkaError, RedisError, RedisClusterException, OSError, TimeoutError)
 
 
@@ -133,19 +133,20 @@ def recoveries_s(samples: Sequence[Sample], spans: Sequence[Span]) -> list[float
     for number, (_, end_s) in enumerate(groups):
         next_s = groups[number + 1][0] if number + 1 < len(groups) else float("inf")
         after = [sample for sample in samples if end_s <= sample.at_s < next_s]
-        healed_s = end_s
+        healed_s = seen_s = end_s
         for sample in after:
-            if sample.at_s > healed_s + SETTLED_S:
+            if sample.at_s > healed_s + SETTLED_S and sample.at_s - seen_s < BLIND_S:
                 break
-            if not sample.recovered:
+            if not sample.recovered or sample.at_s - seen_s >= BLIND_S:  # unseen is not recovered
                 healed_s = sample.at_s
+            seen_s = sample.at_s
         if after and (next_s == float("inf") or after[-1].at_s > healed_s + SETTLED_S):
             found.append(healed_s - end_s)
     return found
 
 
 def stuck_s(samples: Sequence[Sample], spans: Sequence[Span], starts_s: Sequence[float]) -> float:
-    """Longest time that a partition with work waiting stood still although no fault lasted; starts of workers excuse."""
+    """Longest time that a partition with work waiting stood still with no fault about; starts of workers excuse."""
     longest_s = 0.0
     moved: dict[Place, tuple[int, float]] = {}
     excuses_s = sorted([*starts_s, *(end_s for _, end_s in spans)])
