@@ -9,17 +9,18 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from deploy.stack import StackError
 from tests.bench.figures import show, write
 from tests.faults.plan import Plan, PlanError, plan
 from tests.faults.registry import FAULTS
 from tests.faults.run import Run
 from tests.faults.summary import Result, figures
+from tests.faults.verdict import Verdict
 
 OUT = Path("build/faults.json")
 RUN_MAY_TAKE_S = 400
@@ -57,9 +58,8 @@ def _perform(plan: Plan, unable: dict[str, str], console: Console, *, keep: bool
     started_s = time.monotonic()
     try:
         verdict = asyncio.run(asyncio.wait_for(Run(plan, FAULTS, folder).perform(), RUN_MAY_TAKE_S))
-    except (StackError, TimeoutError, ExceptionGroup) as problem:
-        console.print(f"[red]✗[/] seed {plan.seed}: the run itself broke: {problem!r}")
-        raise
+    except Exception as problem:  # one run that broke must not hide what the others find
+        verdict = Verdict(complaints=[f"the run itself broke: {traceback.format_exc()}{problem!r}"])
     result = Result(plan, verdict, time.monotonic() - started_s)
     console.print(result.line())
     for complaint in verdict.complaints:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from model_server.policy.pushes import KEPT
 from schemas import decisions, recommendations
 from tests.faults.verdict import Verdict
 
@@ -28,12 +29,9 @@ def judge_answers(
     verdict.orphans = verdict.complain(
         len(orphans), "candidates without their decision", [(c.user.id, c.item.id, c.decision_id) for c in orphans]
     )
-    keys: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for candidate in fresh:
-        keys[candidate.user.id, candidate.item.id].add(candidate.dedup_key)
-    twins = {pair: found for pair, found in keys.items() if len(found) > 1}
+    twins = _twins(fresh)
     verdict.twins = verdict.complain(
-        len(twins), "items sent twice to one user under different dedup keys", list(twins.items())
+        len(twins), "items sent twice to one user under different dedup keys, though the push log reaches back", twins
     )
     affected = {event["user_id"] for event in events if event["kind"] in AFFECTING}
     answered = {decision.user for decision in known.values()}
@@ -43,3 +41,17 @@ def judge_answers(
 
 def _decided(candidate: recommendations.Recommendation, decision: decisions.Decision | None) -> bool:
     return decision is not None and any(chosen.dedup_key == candidate.dedup_key for chosen in decision.chosen)
+
+
+def _twins(sent: Sequence[recommendations.Recommendation]) -> list[tuple[str, str, str, str]]:
+    """(user, item, dedup key, other key) of an item that the last pushes to its user held already."""
+    logs: defaultdict[str, dict[str, str]] = defaultdict(dict)  # dedup key -> item, in order
+    found = []
+    for candidate in sorted(sent, key=lambda candidate: candidate.decided_ms):
+        user, item, key = candidate.user.id, candidate.item.id, candidate.dedup_key
+        log = logs[user]
+        if key not in log:
+            recent = list(log.items())[-(KEPT - 1) :]
+            found += [(user, item, before, key) for before, pushed in recent if pushed == item]
+            log[key] = item
+    return found

@@ -72,12 +72,15 @@ async def topic_grown(stage: Stage, random: Random) -> AsyncIterator[None]:
         await admin.create_partitions({topic: NewPartitions(PARTITIONS + 2)})
     yield
     await _refused(stage)
+    stage.producer.paused = True
+    await asyncio.sleep(1)
     async with stage.admin() as admin:
         await admin.delete_topics([topic])
-    stage.truth.forget(topic)
     await asyncio.sleep(1)
     stage.truth.forget(topic)
     await stage.rebuild()
+    await asyncio.sleep(5)  # producers must know the new count before they choose partitions by it
+    stage.producer.paused = False
 
 
 @fault("kafka", lasts_s=(4, 8), cuts=True)

@@ -25,6 +25,7 @@ class Producer:
 
     def __init__(self, kafka: str, traffic: Traffic, truth: Truth, random: Random) -> None:
         self.kafka, self.traffic, self.truth, self.random = kafka, traffic, truth, random
+        self.paused = False
         self._in_flight = 0
         self._stopping = False
         self._serial = 0
@@ -58,6 +59,7 @@ class Producer:
             while not self._stopping:
                 due = int((time.monotonic() - began_s) * rate) - sent
                 sent += due
+                due = 0 if self.paused else due
                 for _ in range(min(due, 200)):
                     if self._in_flight < MOST_IN_FLIGHT:
                         producer = await self._send(producer)
@@ -93,6 +95,9 @@ class Producer:
         try:
             while not self._stopping:
                 size, began_s = self.random.choice([3, 10, 40]), time.monotonic()
+                if self.paused:
+                    await asyncio.sleep(TICK_S)
+                    continue
                 try:
                     async with asyncio.timeout(60):
                         await self._transaction(producer, size)

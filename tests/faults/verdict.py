@@ -116,11 +116,12 @@ def judge_letters(verdict: Verdict, log: Log, letters: Sequence[Any]) -> None:
     buried = set()
     for record in letters:
         letter = decode_letter(record.key, record.value, record.headers)
-        buried.add((letter.topic, letter.partition, letter.offset))
-    bad = {(*place, r.offset) for place, found in log.items() for r in found if meant(r) == BAD}
-    good = {(*place, r.offset) for place, found in log.items() for r in found if meant(r) == GOOD}
-    verdict.unburied = verdict.complain(len(bad - buried), "poison records without a dead letter", sorted(bad - buried))
-    verdict.complain(len(good & buried), "good records among the dead letters", sorted(good & buried))
+        buried.add((letter.topic, letter.partition, letter.offset, letter.value))
+    records = [(meant(r), (*place, r.offset, r.value)) for place, found in log.items() for r in found]
+    left = [where for truth, where in records if truth == BAD and where not in buried]
+    verdict.unburied = verdict.complain(len(left), "poison records without a dead letter", [w[:3] for w in left])
+    wrong = [where for truth, where in records if truth == GOOD and where in buried]
+    verdict.complain(len(wrong), "good records among the dead letters", wrong)
 
 
 def judge_exits(verdict: Verdict, faults: Sequence[Fault], exits: Sequence[Exit]) -> None:
