@@ -85,10 +85,9 @@ def _id(node: Valkey) -> str:
 def _owns(node: Valkey, slot: int) -> bool:
     with client(node) as server:
         mine = _id(node)
-        for line in server.execute_command("CLUSTER", "SHARDS"):
-            shard = {line[i]: line[i + 1] for i in range(0, len(line), 2)}
-            ids = [dict(zip(n[::2], n[1::2], strict=True))[b"id"].decode() for n in shard[b"nodes"]]
+        for shard in server.execute_command("CLUSTER", "SHARDS"):
             bounds = shard[b"slots"]
-            if mine in ids and any(a <= slot <= b for a, b in zip(bounds[::2], bounds[1::2], strict=True)):
+            here = any(node[b"id"].decode() == mine for node in shard[b"nodes"])
+            if here and any(a <= slot <= b for a, b in zip(bounds[::2], bounds[1::2], strict=True)):
                 return True
     return False

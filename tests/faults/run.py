@@ -143,4 +143,4 @@ class Run:
 
 def _ours(record: Any, namespace: str) -> bool:
     """Whether the tables that serve at the end sent it: those before a rebuild knew other pushes."""
-    return dict(record.headers)["ce_source"] == f"/kairos/{namespace}".encode()
+    return ("ce_source", f"/kairos/{namespace}".encode()) in record.headers
