@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import shutil
 import sys
@@ -38,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
         return 2
     for name in [name for name in os.environ if name.startswith("KAIROS_")]:
         del os.environ[name]  # the processes get theirs from the stage, and nothing else
+    for name in ("aiokafka", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # they complain of what we do
     unable = {name: why for name, fault in FAULTS.items() if (why := fault.available())}
     started_s = time.monotonic()
     results = [_perform(each, unable, console, keep=options.keep) for each in plans]

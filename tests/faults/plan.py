@@ -53,7 +53,7 @@ class Plan:
     @property
     def length_s(self) -> float:
         """How long the load goes on: past the last fault."""
-        return max([12.0, *(planned.end_s + 3.0 for planned in self.faults)])
+        return max([12.0, *(planned.end_s + 6.0 for planned in self.faults)])
 
 
 def plan(seed: int, known: Mapping[str, Fault], wanted: Sequence[str] = ()) -> Plan:

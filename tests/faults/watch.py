@@ -16,7 +16,7 @@ from tests.faults.stage import ITEM_PARTITIONS, PARTITIONS, Stage
 from tests.faults.truth import Place
 
 EVERY_S, ANSWER_S = 0.25, 3.0
-RECOVERED_S, SETTLED_S, BLIND_S = 1.0, 3.0, 2.0
+RECOVERED_S, SETTLED_S, BLIND_S = 1.0, 5.0, 2.0
 AWAY = (KafkaError, RedisError, RedisClusterException, OSError, TimeoutError)
 
 
