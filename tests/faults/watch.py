@@ -47,7 +47,7 @@ class Watch:
             try:
                 async with asyncio.timeout(60):
                     await self._look_on()
-            except AWAY:
+            except Exception:  # whatever a client makes of a fault: without samples nothing is ever recovered
                 await asyncio.sleep(EVERY_S)
 
     async def _look_on(self) -> None:
