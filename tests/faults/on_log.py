@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from random import Random
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import TopicPartition
 
 from tests.faults import log
-from tests.faults.fault import EXIT_AGAIN, EXIT_REFUSED, EXIT_STUCK, Ending, fault
+from tests.faults.fault import EXIT_AGAIN, EXIT_REFUSED, EXIT_STUCK, Ending, FaultError, fault
 from tests.faults.stage import PARTITIONS, Stage, until
 from tests.faults.truth import Place
 from tests.faults.watch import fences_of
 
 ENDED = (EXIT_REFUSED, EXIT_AGAIN, EXIT_STUCK)
 REFUSED_WITHIN_S = 75.0
+COMPACTING_S = 6.0
 
 
 @fault("kafka", cuts=True)
@@ -83,28 +86,47 @@ async def topic_grown(stage: Stage, random: Random) -> AsyncIterator[None]:
     stage.producer.paused = False
 
 
-@fault("kafka", lasts_s=(4, 8), cuts=True)
+@fault("kafka", lasts_s=(COMPACTING_S, COMPACTING_S), cuts=True)
 async def topic_compacted(stage: Stage, random: Random) -> AsyncIterator[None]:
     """Somebody sets an input topic to compaction: what was applied thins out below the fence."""
     topic = random.choice(stage.topics.user_inputs)
-    fences = await _fences(stage)
-    await _archive(stage, {(topic, p): fences.get((topic, p), -1) + 1 for p in range(PARTITIONS)})
-    async with stage.admin() as admin:
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=_COMPACTED)])
-    try:
-        yield
-    finally:
-        async with stage.admin() as admin:
-            kept = {"cleanup.policy": "delete"}
-            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=kept)])
+    await _configure(stage, topic, _SHORT_SEGMENTS)
+    await asyncio.sleep(8)  # there must be segments that can go
+    since_s = time.monotonic()
+    ends = {(topic, p): end for p, end in (await _ends(stage, topic)).items()}
+    await until(lambda: _applied(stage, ends), 60, "the application of what is to be compacted")
+    await _archive(stage, ends)
+    # What came later than this must stay: nobody knows yet that it was applied.
+    kept_s = time.monotonic() - since_s + COMPACTING_S + 2.0
+    settings = {**_SHORT_SEGMENTS, **_COMPACTED, "min.compaction.lag.ms": str(round(kept_s * 1000))}
+    await _configure(stage, topic, settings)
+    yield
+    await _configure(stage, topic, {"cleanup.policy": "delete"})
+    left = {(*place, r.offset) for place, found in (await log.read(stage.servers.kafka, ends)).items() for r in found}
+    if stage.archive.keys() <= left:
+        message = f"nothing of {topic} was compacted"
+        raise FaultError(message)
 
 
 _COMPACTED = {
     "cleanup.policy": "compact",
     "min.cleanable.dirty.ratio": "0.001",
-    "segment.ms": "1000",
-    "max.compaction.lag.ms": "1000",
 }
+_SHORT_SEGMENTS = {"segment.ms": "500"}
+
+
+async def _configure(stage: Stage, topic: str, settings: dict[str, str]) -> None:
+    async with stage.admin() as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=settings)])
+
+
+async def _applied(stage: Stage, ends: dict[Place, int]) -> bool:
+    """Whether no acknowledged record below these offsets waits any more."""
+    fences = await _fences(stage)
+    return all(
+        fences.get(place, -1) >= max((o for o in stage.truth.records[place] if o < end), default=-1)
+        for place, end in ends.items()
+    )
 
 
 async def _fences(stage: Stage) -> dict[Place, int]:
@@ -129,8 +151,6 @@ async def _cut(stage: Stage, topic: str, below: dict[int, int]) -> None:
 
 async def _ends(stage: Stage, topic: str) -> dict[int, int]:
     """The readable end of every partition of a topic."""
-    from aiokafka import AIOKafkaConsumer
-
     consumer = AIOKafkaConsumer(bootstrap_servers=stage.servers.kafka, enable_auto_commit=False)
     await consumer.start()
     try:

@@ -8,7 +8,7 @@ from random import Random
 
 from tests.faults.fault import Ending, Fault, Layout
 
-WARM_S, BETWEEN_S, LONGEST_S = 3.0, (0.3, 4.0), 45.0
+WARM_S, BETWEEN_S, AFTER_S, LONGEST_S = 3.0, (0.3, 4.0), 6.0, 45.0
 
 
 class PlanError(ValueError):
@@ -53,7 +53,7 @@ class Plan:
     @property
     def length_s(self) -> float:
         """How long the load goes on: past the last fault."""
-        return max([12.0, *(planned.end_s + 6.0 for planned in self.faults)])
+        return max([12.0, *(planned.end_s + AFTER_S for planned in self.faults)])
 
 
 def plan(seed: int, known: Mapping[str, Fault], wanted: Sequence[str] = ()) -> Plan:

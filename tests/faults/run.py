@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from tests.faults import log, tables
 from tests.faults.answers import judge_answers
 from tests.faults.fault import Fault, FaultError
 from tests.faults.log import meant
-from tests.faults.plan import Plan, Planned
+from tests.faults.plan import AFTER_S, Plan, Planned
 from tests.faults.stage import PARTITIONS, Stage
 from tests.faults.traffic import GOOD
 from tests.faults.verdict import Verdict, judge_exits, judge_letters, judge_log, judge_rows
@@ -36,6 +37,7 @@ class Run:
     known: Mapping[str, Fault]
     folder: Path
     spans: list[Span] = field(default_factory=list)
+    _busy: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     @property
     def faults(self) -> list[Fault]:
@@ -65,7 +67,8 @@ class Run:
             async with asyncio.TaskGroup() as tasks:
                 for number, planned in enumerate(self.plan.faults):
                     tasks.create_task(self._inflict(stage, verdict, planned, number, began_s))
-            await asyncio.sleep(max(0.0, began_s + self.plan.length_s - time.monotonic()))
+            length_s = max(self.plan.length_s, max(end_s for _, end_s in self.spans) - began_s + AFTER_S)
+            await asyncio.sleep(max(0.0, began_s + length_s - time.monotonic()))
             stage.producer.stop()
             await producing
             await self._drain(stage, watch, verdict)
@@ -79,14 +82,16 @@ class Run:
 
     async def _inflict(self, stage: Stage, verdict: Verdict, planned: Planned, number: int, began_s: float) -> None:
         await asyncio.sleep(max(0.0, began_s + planned.start_s - time.monotonic()))
-        random = Random(self.plan.seed * 100 + number)
-        start_s = time.monotonic()
-        try:
-            async with self.known[planned.name].inject(stage, random):
-                await asyncio.sleep(planned.lasts_s)
-        except (FaultError, StackError, *AWAY) as problem:
-            verdict.complain(1, f"fault that could not be done as planned: {planned.name}: {problem!r}")
-        self.spans.append((start_s, time.monotonic()))
+        random, fault = Random(self.plan.seed * 100 + number), self.known[planned.name]
+        # A server may take longer to come back than was planned for it.
+        async with self._busy[fault.target]:
+            start_s = time.monotonic()
+            try:
+                async with fault.inject(stage, random):
+                    await asyncio.sleep(planned.lasts_s)
+            except (FaultError, StackError, *AWAY) as problem:
+                verdict.complain(1, f"fault that could not be done as planned: {planned.name}: {problem!r}")
+            self.spans.append((start_s, time.monotonic()))
 
     async def _drain(self, stage: Stage, watch: Watch, verdict: Verdict) -> None:
         """Wait until every record is applied and every affected user is answered."""
