@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from random import Random
 
 from deploy.stack import Broker
-from tests.faults.fault import EXIT_AGAIN, ONE_BROKER, FaultError, Layout, fault
+from tests.faults.fault import EXIT_AGAIN, EXIT_STUCK, ONE_BROKER, FaultError, Layout, fault
 from tests.faults.servers import may_mount
 from tests.faults.stage import Stage, until
 
 BROKERS = frozenset({Layout.BROKERS})
-AWAY_EXITS = (EXIT_AGAIN,)
+AWAY_EXITS = (EXIT_STUCK, EXIT_AGAIN)
+"""Stuck: aiokafka's coordination ends for good when a broker that has just come back names no brokers at all."""
 
 
 @fault("kafka", lasts_s=(2, 6), layouts=ONE_BROKER, exits=AWAY_EXITS)
