@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -23,10 +24,11 @@ from tests.faults.plan import AFTER_S, Plan, Planned
 from tests.faults.stage import PARTITIONS, Stage
 from tests.faults.traffic import GOOD
 from tests.faults.verdict import Verdict, judge_exits, judge_letters, judge_log, judge_rows
-from tests.faults.watch import AWAY, Span, Watch, places, recoveries_s, stuck_s
+from tests.faults.watch import AWAY, Span, Watch, places, recoveries_s, stuck_s, went_back
 
 DRAIN_S = 120.0
 STUCK_S = 60.0
+REWOUND = re.compile(r"must be read again from offset|reading on from there again")
 
 
 @dataclass
@@ -119,6 +121,10 @@ class Run:
         verdict.stuck_s = stuck_s(watch.samples, self.spans, starts_s)
         if verdict.stuck_s > STUCK_S:
             verdict.complain(1, f"standstill of {verdict.stuck_s:.0f} s with work waiting")
+        logs = (path.read_text(errors="replace") for process in stage.workers for path in process.logs())
+        noticed = went_back(watch.samples) or any(REWOUND.search(text) for text in logs)
+        if any(fault.forgets for fault in self.faults) and not noticed:
+            verdict.complain(1, "fault without effect: no fence went back")
 
     async def _judge(self, stage: Stage, verdict: Verdict) -> None:
         topics = stage.topics

@@ -145,6 +145,12 @@ def recoveries_s(samples: Sequence[Sample], spans: Sequence[Span]) -> list[float
     return found
 
 
+def went_back(samples: Sequence[Sample]) -> bool:
+    """Whether a fence was ever seen below where it had been."""
+    pairs = zip(samples, samples[1:], strict=False)
+    return any(after.fences.get(place, -1) < fence for before, after in pairs for place, fence in before.fences.items())
+
+
 def stuck_s(samples: Sequence[Sample], spans: Sequence[Span], starts_s: Sequence[float]) -> float:
     """Longest time that a partition with work waiting stood still with no fault about; starts of workers excuse."""
     longest_s = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.watch import Sample, grouped, recoveries_s, stuck_s
+from tests.faults.watch import Sample, grouped, recoveries_s, stuck_s, went_back
 
 PLACE = ("clicks", 0)
 
@@ -49,3 +49,8 @@ def test_standing_still_counts_only_with_work_and_without_a_fault() -> None:
     assert stuck_s(still, [(6.0, 12.0)], []) == 7.0
     assert stuck_s(still, [], [15.0]) == 9.0
     assert stuck_s(samples({float(at): 0.0 for at in range(20)}, {}), [], []) == 0.0
+
+
+def test_a_fence_that_goes_back_is_seen() -> None:
+    assert not went_back(samples({1.0: 0, 2.0: 0, 3.0: 0}, {1.0: 4, 2.0: 4, 3.0: 9}))
+    assert went_back(samples({1.0: 0, 2.0: 0, 3.0: 0}, {1.0: 4, 2.0: 3, 3.0: 9}))
