@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import TopicPartition
+from redis.exceptions import RedisError
 
 from tests.faults import log
 from tests.faults.fault import EXIT_AGAIN, EXIT_REFUSED, EXIT_STUCK, Ending, FaultError, fault
@@ -130,11 +131,21 @@ async def _applied(stage: Stage, ends: dict[Place, int]) -> bool:
 
 
 async def _fences(stage: Stage) -> dict[Place, int]:
-    redis = stage.redis()
-    try:
-        return await fences_of(stage, redis)
-    finally:
-        await redis.aclose()
+    """The fences, as soon as Redis tells them: it may be away for a fault of its own."""
+    found: dict[Place, int] = {}
+
+    async def told() -> bool:
+        redis = stage.redis()
+        try:
+            found.update(await fences_of(stage, redis))
+        except RedisError:
+            return False
+        finally:
+            await redis.aclose()
+        return True
+
+    await until(told, REFUSED_WITHIN_S, "an answer of Redis")
+    return found
 
 
 async def _archive(stage: Stage, ends: dict[Place, int]) -> None:

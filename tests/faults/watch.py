@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -147,7 +148,7 @@ def recoveries_s(samples: Sequence[Sample], spans: Sequence[Span]) -> list[float
 
 def went_back(samples: Sequence[Sample]) -> bool:
     """Whether a fence was ever seen below where it had been."""
-    pairs = zip(samples, samples[1:], strict=False)
+    pairs = itertools.pairwise(samples)
     return any(after.fences.get(place, -1) < fence for before, after in pairs for place, fence in before.fences.items())
 
 
