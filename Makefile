@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a machine with make and Python 3.11, 3.12 or 3.13 is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test bench bench-peers bench-model demo lock clean fetch
+.PHONY: help setup check test faults bench bench-peers bench-model demo lock clean fetch
 SHELL := /bin/bash
 
 BIN := .venv/bin
@@ -33,11 +33,15 @@ check: $(STAMP) ## linters, types, import rules, generated documents, deployment
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m schemas.documents --check
+	$(BIN)/python -m tests.faults.documents --check
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/hadolint $(DOCKERFILES)
 
 test: $(STAMP) fetch ## every test, against a real Kafka and a real Valkey
 	$(BIN)/pytest
+
+faults: $(STAMP) fetch ## random faults over real servers, every row judged; SEED=n RUNS=k
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
 
 bench: $(STAMP) fetch ## the figures of the README, with their budgets
 	$(BIN)/python -m tests.bench

@@ -7,7 +7,6 @@ long (start again); 78 refused: an operator must act first.
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
@@ -32,6 +31,7 @@ from streams.features.features_file import load
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout
 from streams.service import http
+from streams.service.clock import Clock
 from streams.service.outbox import Outbox, OutboxError
 from streams.service.redis import connect
 from streams.service.waiting import Waiting
@@ -63,7 +63,7 @@ class Life:
         self.registry = CollectorRegistry()
         self.metrics = ModelMetrics(self.registry, self.declaration.delays_ms)
         self.address = ""
-        self._rankers, self._clock = rankers, clock or (lambda: time.time_ns() // 1_000_000)
+        self._rankers, self._clock = rankers, clock or Clock()
         self._waiting = Waiting()
         self._redis: Any = connect(settings.connections)
         self._outbox: Outbox | None = None
@@ -129,6 +129,8 @@ class Life:
     async def _arrive(self) -> Parts:
         """Wait for all that is needed."""
         settings, keys = self.settings, self.settings.connections.keys
+        if isinstance(clock := self._clock, Clock):
+            await self._ride("the clock", lambda: clock.compare(self._redis.time))
         partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.user_tag(0)))
         item_partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.item_tag(0)))
         items = ItemStore(self._redis, keys, item_partitions, ItemLayout(self.declaration))

@@ -130,7 +130,7 @@ class _Page:
         collapse = collapse_key(self.user, slot)
         expires_ms = self.now_ms + policy.life_ms
         return Recommendation(
-            dedup_key=dedup_key(self.user, person.row, ended.model, slot),
+            dedup_key=dedup_key(self.user, self.items.ids[index], self._before_ms(self.items.ids[index])),
             status="updated" if self._replaces(collapse) else "new",
             mode="live",
             run_id=self.scribe.run_id,
@@ -183,6 +183,10 @@ class _Page:
 
     def _code(self, item_id: str) -> int:
         return int(self.items.codes[self.items.index_of(item_id)])
+
+    def _before_ms(self, item_id: str) -> int:
+        """When the item was last pushed to this user, as far as its push log reaches; 0 for never."""
+        return max((push.ts_ms for push in self.ended.person.log if push.item == item_id), default=0)
 
     def _replaces(self, collapse: str) -> bool:
         """Whether a candidate of this slot may still be unread."""

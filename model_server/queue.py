@@ -36,6 +36,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schemas.keys import Keys
+from streams.service.redis import NotNowError
 
 Client = Redis | RedisCluster
 T = TypeVar("T")
@@ -43,6 +44,7 @@ T = TypeVar("T")
 PASSING = (
     BusyLoadingError,
     ClusterError,
+    NotNowError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,

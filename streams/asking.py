@@ -8,10 +8,11 @@ import orjson
 from rich.console import Console
 
 from streams.inspect import facts, item_codes, show
+from streams.service.clock import Clock
 from streams.settings import Tools
 from streams.tables.look import item_names, look, partitions_of
 from streams.tables.weather import TROUBLE
-from streams.wiring import Tables, now_ms
+from streams.wiring import Tables
 
 
 async def inspect_user(tools: Tools, user: str, *, as_json: bool, newest: int) -> int:
@@ -39,7 +40,7 @@ async def _inspect(tables: Tables, tools: Tools, user: str, *, as_json: bool, ne
     item_partitions = await partitions_of(client, keys.item_tag(0)) or 0
     codes = item_codes(tables.users.layout, looked.row)
     names = await item_names(client, keys, item_partitions, codes)
-    now = now_ms()
+    now = Clock()()
     known = facts(tables.users.layout, user, looked, names, now)
     if as_json:
         sys.stdout.write(orjson.dumps(known).decode() + "\n")

@@ -1,4 +1,4 @@
-"""What a worker waits for before it starts, readable on /ready: Kafka, Redis, the topics and their first offsets."""
+"""What a worker waits for before it starts, readable on /ready: Kafka, Redis, a clock, topics, first offsets."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Needs:
         address = self.wiring.settings.connections.kafka
         await self.waiting.until(f"Kafka at {address} (KAIROS_KAFKA)", self._reach_kafka, KAFKA_TROUBLE)
         await self._reach_redis()
+        await self.waiting.until("the clock", self._compare_clocks, (OSError,))
         return await self._find_topics()
 
     async def _reach_kafka(self) -> None:
@@ -52,6 +53,10 @@ class Needs:
             asked.cancel()
         await asked
         self.waiting.over(name)
+
+    async def _compare_clocks(self) -> None:
+        table, tables = self.wiring.tables.users, self.wiring.tables
+        await self.wiring.clock.compare(lambda: table.weather.ride("asking the time", tables.time))
 
     async def _find_topics(self) -> Mapping[str, int]:
         topics = self.wiring.topics

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Mapping
 
 from schemas.topics import Topics
@@ -17,6 +16,7 @@ from streams.features.items import ItemLayout
 from streams.features.rows import Layout
 from streams.item_pipeline import ItemPipeline
 from streams.pipeline import Limits, Pipeline
+from streams.service.clock import Clock
 from streams.service.outbox import Outbox
 from streams.service.redis import Client, connect
 from streams.settings import StreamSettings, Tools
@@ -28,11 +28,6 @@ from streams.topic_plan import LARGEST_RECORD_BYTES
 
 USERS, ITEMS = "users", "items"
 SIDES = (USERS, ITEMS)
-
-
-def now_ms() -> int:
-    """The wall clock in ms."""
-    return time.time_ns() // 1_000_000
 
 
 class Tables:
@@ -48,6 +43,11 @@ class Tables:
     def of_topics(self, topics: Topics) -> dict[str, UserTable | ItemTable]:
         """The table that each input topic is folded into."""
         return {**dict.fromkeys(topics.user_inputs, self.users), **dict.fromkeys(topics.item_inputs, self.items)}
+
+    async def time(self) -> tuple[int, int]:
+        """Seconds and microseconds since 1970 as the server has them."""
+        seconds, microseconds = await self.client.time()
+        return seconds, microseconds
 
     async def close(self) -> None:
         """Close the connections."""
@@ -70,7 +70,8 @@ class Wiring:
         # Loading the tables behind the calendar takes a second: before the group counts on this worker.
         self._encoder = Encoder(self.tables.declaration, Calendar(settings.tools.features.zone))
         self._pipeline: Pipeline | None = None
-        self._letters = DeadLetterSink(self.outbox, self.topics.dead_letters, now_ms)
+        self.clock = Clock()
+        self._letters = DeadLetterSink(self.outbox, self.topics.dead_letters, self.clock)
         self._chunks = metrics.chunk_histogram(self.registry)
         self._scripts = metrics.script_histogram(self.registry)
 
@@ -98,7 +99,7 @@ class Wiring:
             self.topics,
             self._letters,
             DeltaSink(self.outbox, self.topics.deltas),
-            now_ms=now_ms,
+            now_ms=self.clock,
             limits=Limits(settings.max_skew_s * 1000, settings.horizon_days * 86_400_000, settings.max_value_bytes),
         )
         self._pipeline = pipeline

@@ -1,7 +1,5 @@
-"""A real Apache Kafka broker (KRaft, one node) as a child process."""
+"""A real Apache Kafka broker (KRaft, broker and controller in one) as a child process."""
 
-import uuid
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -10,6 +8,7 @@ from deploy.stack import fetch, ports
 from deploy.stack.child import Child
 from deploy.stack.errors import StackError
 from deploy.stack.protocol import kafka_answers
+from deploy.stack.quorum import Seat, cluster_id
 from deploy.stack.server import Server
 
 JVM = ("-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
@@ -43,6 +42,7 @@ class Broker(Server):
     config     server properties over SETTINGS
     listeners  further listeners by name, with their security protocol: {"SECURE": "SASL_SSL"}; see `addresses`
     users      passwords by user for SCRAM-SHA-512, created when the data folder is
+    seat       its place in a quorum of several; see KafkaCluster
     """
 
     name = "Kafka"
@@ -55,12 +55,13 @@ class Broker(Server):
         config: Mapping[str, str] | None = None,
         listeners: Mapping[str, str] | None = None,
         users: Mapping[str, str] | None = None,
+        seat: Seat | None = None,
         jvm: tuple[str, ...] = JVM,
         say: fetch.Say = lambda _: None,
     ) -> None:
         super().__init__(folder)
         self.port = ports.claim(port, "Kafka")
-        self._controller_port = ports.free_port()
+        self.seat = seat or Seat(1, {1: ports.free_port()}, cluster_id())
         self._protocols = dict(listeners or {})
         self._ports = {name: ports.free_port() for name in self._protocols}
         self._config, self._users = dict(config or {}), dict(users or {})
@@ -78,8 +79,14 @@ class Broker(Server):
 
     def start(self, timeout_s: float = 60) -> Self:
         """Start (formatting the data folder the first time) and block until the broker answers."""
+        self.launch()
+        self.wait_ready(timeout_s)
+        return self
+
+    def launch(self) -> None:
+        """Start and return at once; one of several answers only when most of them run."""
         if self.running:
-            return self
+            return
         jars, java = fetch.kafka_jars(self._say), fetch.java()
         self.folder.mkdir(parents=True, exist_ok=True)
         properties = self._write_settings()
@@ -88,8 +95,10 @@ class Broker(Server):
         self._child = Child.start(
             self.name, self._command(java, jars, "kafka.Kafka", properties), folder=self.folder, log=self.log
         )
-        self._child.wait_ready(lambda: kafka_answers(self.port), timeout_s)
-        return self
+
+    def wait_ready(self, timeout_s: float = 60) -> None:
+        """Block until the broker answers."""
+        self.child.wait_ready(lambda: kafka_answers(self.port), timeout_s)
 
     def _command(self, java: Path, jars: Path, main: str, *arguments: str | Path) -> list[str | Path]:
         logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
@@ -99,7 +108,7 @@ class Broker(Server):
         users = [
             f"--add-scram=SCRAM-SHA-512=[name={name},password={password}]" for name, password in self._users.items()
         ]
-        arguments: list[str | Path] = ["format", "--cluster-id", cluster_id(), "--config", properties, *users]
+        arguments: list[str | Path] = ["format", "--cluster-id", self.seat.cluster, "--config", properties, *users]
         command = self._command(java, jars, "kafka.tools.StorageTool", *arguments)
         formatting = Child.start("Kafka's StorageTool", command, folder=self.folder, log=self.log)
         if formatting.finish(timeout_s=60) != 0:
@@ -109,17 +118,16 @@ class Broker(Server):
     def _write_settings(self) -> Path:
         """Write server.properties and the log settings; return the first."""
         plain = {"PLAINTEXT": self.port, **self._ports}
-        inner = f"127.0.0.1:{self._controller_port}"
         protocols = {"CONTROLLER": "PLAINTEXT", "PLAINTEXT": "PLAINTEXT", **self._protocols}
         public = ",".join(f"{name}://127.0.0.1:{port}" for name, port in plain.items())
         lines = {
             "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.voters": f"1@{inner}",
+            "node.id": str(self.seat.node),
+            "controller.quorum.voters": self.seat.voters,
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
-            "listeners": f"{public},CONTROLLER://{inner}",
+            "listeners": f"{public},CONTROLLER://{self.seat.address}",
             "advertised.listeners": public,
             "log.dirs": str(self.folder / "data"),
             **SETTINGS,
@@ -129,14 +137,6 @@ class Broker(Server):
         properties = self.folder / "server.properties"
         properties.write_text("".join(f"{name}={_escape(value)}\n" for name, value in lines.items()))
         return properties
-
-
-def cluster_id() -> str:
-    """A random cluster id; one that starts with '-' would be read as an option by Kafka's tools."""
-    while True:
-        text = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        if not text.startswith("-"):
-            return text
 
 
 def _escape(value: str) -> str:

@@ -3,10 +3,13 @@
 from hashlib import blake2b
 
 
-def dedup_key(user: str, row: bytes, model: str, slot: int) -> str:
-    """Same user, same row, same model, same slot: the same candidate, however often it is scored (32 hex digits)."""
-    text = f"{user}\0{model}\0{slot}\0".encode()
-    return blake2b(text + blake2b(row, digest_size=16).digest(), digest_size=16).hexdigest()
+def dedup_key(user: str, item: str, before_ms: int) -> str:
+    """Same user, same item, same last push of that item (0: none): the same candidate (32 hex digits).
+
+    Not the row, the model or the slot: a user whose worker died between candidate and acknowledgement, or whose push
+    log went back with Redis, is scored again with newer events, and the double must still be known for one.
+    """
+    return blake2b(f"{user}\0{item}\0{before_ms}".encode(), digest_size=16).hexdigest()
 
 
 def collapse_key(user: str, slot: int) -> str:

@@ -2,11 +2,15 @@
 
 from typing import Any, TypeAlias
 
+from redis._parsers.base import BaseParser
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from streams.service.addresses import RedisAddress, redis_address
 from streams.service.settings import Connections
@@ -16,6 +20,15 @@ Client: TypeAlias = Redis | RedisCluster
 CONNECT_TIMEOUT_S = 2.0
 SOCKET_TIMEOUT_S = 5.0  # bounds a frozen server
 MAX_CONNECTIONS = 64
+LOST = "the connection was closed while a call was on it"
+
+
+class NotNowError(ResponseError):
+    """The server refuses for the moment: a script runs too long, its disk is full, its replicas are away."""
+
+
+# redis-py has no class for these words, and callers would have to look for them in texts that a pipeline changes.
+BaseParser.EXCEPTION_CLASSES |= dict.fromkeys(("BUSY", "MISCONF", "NOREPLICAS", "UNKILLABLE"), NotNowError)
 
 
 def connect(connections: Connections) -> Client:
@@ -23,12 +36,49 @@ def connect(connections: Connections) -> Client:
     address = redis_address(connections.redis)
     options = _options(connections, address)
     if address.kind == "cluster":
-        nodes = [ClusterNode(host, port) for host, port in address.hosts]
-        return RedisCluster(startup_nodes=nodes, ssl=address.tls, **options)
+        return _cluster(address, options)
     if address.kind == "sentinel":
         return _sentinel(address, options)
     ((host, port),) = address.hosts
     return Redis(host=host, port=port, db=address.db, ssl=address.tls, **options)
+
+
+def _cluster(address: RedisAddress, options: dict[str, Any]) -> RedisCluster:
+    nodes = [ClusterNode(host, port) for host, port in address.hosts]
+    client = RedisCluster(startup_nodes=nodes, ssl=address.tls, **options)
+    # Its constructor takes no class of connections, but hands this one on to every node that it finds.
+    kind = _TlsConnection if address.tls else _PlainConnection
+    client.connection_kwargs["connection_class"] = kind
+    for node in client.startup_nodes:
+        node.connection_class = kind
+    return client
+
+
+class _Closable:
+    """A connection of a Cluster's node, which redis-py closes under its users when it looks for the nodes anew.
+
+    What they meet then is an AttributeError, or uvloop's RuntimeError; it is a connection that was lost.
+    """
+
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().send_packed_command(*args, **kwargs)  # type: ignore[misc]  # a mix-in
+        except (AttributeError, RuntimeError) as error:
+            raise RedisConnectionError(LOST) from error
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().read_response(*args, **kwargs)  # type: ignore[misc]  # a mix-in
+        except (AttributeError, RuntimeError) as error:
+            raise RedisConnectionError(LOST) from error
+
+
+class _PlainConnection(_Closable, Connection):
+    """Without TLS."""
+
+
+class _TlsConnection(_Closable, SSLConnection):
+    """With TLS."""
 
 
 def _sentinel(address: RedisAddress, options: dict[str, Any]) -> Redis:

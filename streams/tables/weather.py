@@ -22,6 +22,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from streams.service.redis import NotNowError
 from streams.tables.errors import Broken, Stale
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ _PASSING = (
     BusyLoadingError,
     ClusterError,
     MovedError,
+    NotNowError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -138,4 +139,49 @@ async def test_redis_by_cluster_url(tmp_path: Path) -> None:
         for number in range(20):
             await client.set(f"{{{number}}}:x", number)
         assert [await client.get(f"{{{number}}}:x") for number in range(20)] == [b"%d" % n for n in range(20)]
+        await client.aclose()
+
+
+async def test_a_busy_server_is_told_from_one_that_refuses(make_valkey: Callable[..., Valkey]) -> None:
+    client: Any = redis.connect(connections(REDIS=make_valkey(config={"busy-reply-threshold": "50"}).url))
+    running = asyncio.ensure_future(client.eval("while true do end", 0))
+    try:
+        await asyncio.sleep(0.5)
+        with pytest.raises(redis.NotNowError, match="busy running a script"):
+            await client.set("a", 1)
+        with pytest.raises(redis.NotNowError):
+            await client.pipeline(transaction=False).get("a").execute()
+    finally:
+        await client.script_kill()
+        await asyncio.gather(running, return_exceptions=True)
+        await client.aclose()
+
+
+class Closed:
+    """A writer as uvloop leaves it to those who still use it."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+
+    def writelines(self, _: object) -> None:
+        text = "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
+        raise RuntimeError(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.writer, name)
+
+
+async def test_a_call_whose_connection_the_cluster_client_closes_has_lost_a_connection(
+    make_cluster: Callable[..., ValkeyCluster],
+) -> None:
+    client: Any = redis.connect(connections(REDIS=make_cluster().url))
+    try:
+        await client.set("a", b"1")
+        for node in client.get_nodes():
+            for connection in node._connections:
+                connection._writer = Closed(connection._writer)
+        with pytest.raises(ConnectionError, match="closed while a call was on it"):
+            await client.get("a")
+        assert await client.get("a") == b"1"
+    finally:
         await client.aclose()

@@ -16,7 +16,7 @@ from redis.asyncio import RedisCluster
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from deploy.stack import Broker, LocalStack, StackError, Valkey, ValkeyCluster, ValkeySentinel
+from deploy.stack import Broker, KafkaCluster, LocalStack, StackError, Valkey, ValkeyCluster, ValkeySentinel
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,6 +113,22 @@ async def test_a_secured_listener_asks_for_a_password(make_broker: Callable[...,
     assert await _read(broker.address, "secret", 1) == [b"in"]
     with pytest.raises(Exception, match="Unable to bootstrap"):
         await _produce(broker.addresses["SECURE"], "secret", [b"in"], sasl_plain_password="wrong", **entry)
+
+
+@pytest.mark.slow
+async def test_what_three_brokers_took_outlives_any_one_of_them(tmp_path: Path) -> None:
+    with KafkaCluster(tmp_path) as cluster:
+        admin = AIOKafkaAdminClient(bootstrap_servers=cluster.address)
+        await admin.start()
+        await admin.create_topics([NewTopic("kept", 1, 3)])
+        await _produce(cluster.address, "kept", [b"before"], acks="all")
+        (topic,) = await admin.describe_topics(["kept"])
+        await admin.close()
+        leader = cluster.brokers[topic["partitions"][0]["leader"] - 1]
+        leader.kill()
+        await _produce(cluster.address, "kept", [b"without the leader"], acks="all")
+        leader.start()
+        assert await _read(cluster.address, "kept", 2) == [b"before", b"without the leader"]
 
 
 def test_a_valkey_killed_keeps_what_it_acknowledged(make_valkey: Callable[..., Valkey]) -> None:

@@ -146,13 +146,12 @@ async def test_a_crashed_workers_users_are_scored_again(shop: Shop) -> None:
     assert len({c.dedup_key for c in first.candidates}) == 3
 
 
-async def test_the_dedup_key_survives_a_second_scoring_of_the_same_row(shop: Shop) -> None:
+async def test_the_dedup_key_survives_a_second_scoring_even_of_a_newer_row(shop: Shop) -> None:
     await shop.list_items(*catalogue())
     await shop.affect(*visits(["u1"]))
     await shop.drain()
-    tag = shop.tag("u1")
-    await shop.redis.unlink(shop.keys.pushes(tag, b"u1"))
-    await shop.redis.zadd(shop.keys.queue(tag), {"u1": now_ms() * 4})
+    await shop.redis.unlink(shop.keys.pushes(shop.tag("u1"), b"u1"))
+    await shop.affect(*visits(["u1"], seed=1))
     await shop.drain()
     first, second = (await shop.sent()).candidates
     assert first.dedup_key == second.dedup_key

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
@@ -16,6 +15,7 @@ from schemas.dead_letters import decode
 from schemas.keys import Keys
 from schemas.partition import partition_of
 from tests.installation import Installation, Sent, events
+from tests.poison import poison
 from tests.worker_process import until
 
 pytestmark = pytest.mark.slow
@@ -103,37 +103,6 @@ async def test_redis_and_kafka_may_go_in_the_middle(
         assert worker.term() == 0
     finally:
         installation.close()
-
-
-def poison(topics: Any) -> dict[str, Sent]:
-    """Records that must not count, by the reason that their dead letter gives."""
-    good = {"user_id": "p1", "item_id": "i1", "kind": "click", "ts_ms": 1_764_000_000_000}
-
-    def click(key: bytes | None = b"p1", value: bytes | None = None, **changes: object) -> Sent:
-        return Sent(topics.clicks, key, orjson.dumps({**good, **changes}) if value is None else value)
-
-    return {
-        "bad JSON": click(value=b'{"user_id": "p1", '),
-        "no object": click(value=b"[1,2]"),
-        "joined": click(value=b'{"user_id":"p1"},{"x":1}'),
-        "empty": click(value=b""),
-        "null value": Sent(topics.clicks, b"p1", None),
-        "null key": click(key=None),
-        "other key": click(key=b"p2"),
-        "unknown kind": click(kind="wink"),
-        "kind of another topic": click(kind="purchase"),
-        "missing item": click(value=orjson.dumps({"user_id": "p1", "kind": "click", "ts_ms": good["ts_ms"]})),
-        "time as text": click(ts_ms="yesterday"),
-        "absurd time": click(ts_ms=17),
-        "negative price": click(price=-1.0),
-        "NaN": click(value=b'{"user_id":"p1","item_id":"i1","kind":"click","ts_ms":1764000000000,"price":NaN}'),
-        "bool as number": click(dwell_ms=True),
-        "2^70": click(value=b'{"user_id":"p1","item_id":"i1","kind":"click","ts_ms":1180591620717411303424}'),
-        "not UTF-8": click(value=b'{"user_id":"p\xff","item_id":"i1","kind":"click","ts_ms":1764000000000}'),
-        "control characters": click(item_id="i\u0000"),
-        "deep": click(value=b"[" * 100_000),
-        "900 kB": click(query="x" * 900_000),
-    }
 
 
 async def test_poison_ends_in_the_dead_letters_and_its_neighbours_count(installation: Installation) -> None:

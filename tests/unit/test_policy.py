@@ -235,11 +235,10 @@ def test_an_opt_out_takes_back_every_open_push() -> None:
     ]
 
 
-def test_the_dedup_key_follows_everything_a_candidate_depends_on() -> None:
-    key = dedup_key("u", b"row", "m1", 0)
-    others = {dedup_key("v", b"row", "m1", 0), dedup_key("u", b"new", "m1", 0), dedup_key("u", b"row", "m2", 0)}
-    assert key == dedup_key("u", b"row", "m1", 0)
-    assert key not in others | {dedup_key("u", b"row", "m1", 1)}
+def test_the_dedup_key_follows_user_item_and_that_items_last_push() -> None:
+    key = dedup_key("u", "i", 0)
+    assert key == dedup_key("u", "i", 0)
+    assert key not in {dedup_key("v", "i", 0), dedup_key("u", "j", 0), dedup_key("u", "i", 1)}
 
 
 def test_the_collapse_key_fits_apns_and_separates_slots() -> None:

@@ -1,0 +1,89 @@
+"""`make faults`: runs of random faults from a seed on, with a line for each and the figures over all."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.bench.figures import show, write
+from tests.faults.plan import Plan, PlanError, plan
+from tests.faults.registry import FAULTS
+from tests.faults.run import Run
+from tests.faults.summary import Result, figures
+from tests.faults.verdict import Verdict
+
+OUT = Path("build/faults.json")
+RUN_MAY_TAKE_S = 400
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status 0 when every run was right, 1 when one was not, 2 for a seed or fault that does not exist."""
+    options = _parser().parse_args(argv)
+    console = Console(highlight=False, soft_wrap=True)
+    wanted = [name for name in options.faults.split(",") if name]
+    try:
+        plans = [plan(seed, FAULTS, wanted) for seed in range(options.seed, options.seed + options.runs)]
+    except PlanError as problem:
+        console.print(f"[red]{problem}[/]")
+        return 2
+    for name in [name for name in os.environ if name.startswith("KAIROS_")]:
+        del os.environ[name]  # the processes get theirs from the stage, and nothing else
+    for name in ("aiokafka", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # they complain of what we do
+    unable = {name: why for name, fault in FAULTS.items() if (why := fault.available())}
+    started_s = time.monotonic()
+    results = [_perform(each, unable, console, keep=options.keep) for each in plans]
+    measured = figures(results, unable)
+    show(f"Kairos under {len(results)} plans of faults, in {time.monotonic() - started_s:.0f} s", measured, console)
+    write(options.out, measured)
+    console.print(f"written to {options.out}")
+    return 0 if all(result.right or result.verdict is None for result in results) else 1
+
+
+def _perform(plan: Plan, unable: dict[str, str], console: Console, *, keep: bool) -> Result:
+    missing = [planned.name for planned in plan.faults if planned.name in unable]
+    if missing:
+        result = Result(plan, None, 0.0, f"{missing[0]}: {unable[missing[0]]}")
+        console.print(result.line())
+        return result
+    folder = Path(tempfile.mkdtemp(prefix=f"kairos-faults-{plan.seed}-"))
+    started_s = time.monotonic()
+    try:
+        verdict = asyncio.run(asyncio.wait_for(Run(plan, FAULTS, folder).perform(), RUN_MAY_TAKE_S))
+    except Exception as problem:  # one run that broke must not hide what the others find
+        verdict = Verdict(complaints=[f"the run itself broke: {traceback.format_exc()}{problem!r}"])
+    result = Result(plan, verdict, time.monotonic() - started_s)
+    console.print(result.line())
+    for complaint in verdict.complaints:
+        console.print(f"    {complaint}", markup=False)
+    if result.right and not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        names = ",".join(planned.name for planned in plan.faults)
+        console.print(f"    logs and data: {folder}; again: make faults SEED={plan.seed} RUNS=1   ({names})")
+    return result
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="first seed (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=len(FAULTS), help="seeds from there on (default: %(default)s)")
+    parser.add_argument("--faults", default="", help="these instead of the seed's own, comma-separated")
+    parser.add_argument("--out", type=Path, default=OUT, help="where the figures go (default: %(default)s)")
+    parser.add_argument("--keep", action="store_true", help="keep the folder of a run that was right, too")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
