@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from model_server.metrics import ModelMetrics
-from model_server.queue import PASSING, Ack, Lease, LeaseQueue
+from model_server.queue import Ack, Lease, LeaseQueue
+from streams.service.trouble import TROUBLE, passes
 from streams.service.waiting import Waiting
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Holding:
 
     async def ride(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """The result of a call to Redis, tried again while the trouble is one that passes."""
-        return await self._missing.until(f"Redis ({what})", attempt, PASSING, LONGEST_PAUSE_S)
+        return await self._missing.until(f"Redis ({what})", attempt, TROUBLE, LONGEST_PAUSE_S, passes)
 
     def _lose(self, leases: Sequence[Lease]) -> None:
         if leases:

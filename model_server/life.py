@@ -19,7 +19,7 @@ from model_server.following import look_for_bundle
 from model_server.items import ItemStore
 from model_server.messages import Scribe
 from model_server.metrics import ModelMetrics
-from model_server.queue import PASSING, LeaseQueue
+from model_server.queue import LeaseQueue
 from model_server.scoring import RankerSource
 from model_server.settings import ModelSettings
 from model_server.worker import Parts, Worker
@@ -33,7 +33,8 @@ from streams.features.rows import Layout
 from streams.service import http
 from streams.service.clock import Clock
 from streams.service.outbox import Outbox, OutboxError
-from streams.service.redis import connect
+from streams.service.redis import connect, eviction, eviction_policies
+from streams.service.trouble import TROUBLE, passes
 from streams.service.waiting import Waiting
 
 EXIT_FAULT, EXIT_AGAIN, EXIT_REFUSED = 1, 75, 78
@@ -45,6 +46,10 @@ log = logging.getLogger(__name__)
 
 class NotInitialisedError(OSError):
     """The namespace has no partitions yet; somebody has to run `kairos topics create`."""
+
+
+class EvictingError(Exception):
+    """Redis may delete push logs and leases by itself."""
 
 
 class Life:
@@ -132,6 +137,7 @@ class Life:
         if isinstance(clock := self._clock, Clock):
             await self._ride("the clock", lambda: clock.compare(self._redis.time))
         partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.user_tag(0)))
+        await self._ride("Redis (memory policy)", self._refuse_eviction)
         item_partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.item_tag(0)))
         items = ItemStore(self._redis, keys, item_partitions, ItemLayout(self.declaration))
         await self._ride("Redis (items)", items.load)
@@ -161,8 +167,13 @@ class Life:
             clock=self._clock,
         )
 
+    async def _refuse_eviction(self) -> None:
+        """Raises EvictingError: without the push log of a user there would be too many pushes."""
+        if sentence := eviction(await eviction_policies(self._redis)):
+            raise EvictingError(sentence)
+
     async def _ride(self, name: str, attempt: Callable[[], Any]) -> Any:
-        return await self._waiting.until(name, attempt, PASSING)
+        return await self._waiting.until(name, attempt, TROUBLE, passes=passes)
 
     async def _partitions(self, keys: Keys, tag: bytes) -> int:
         """Partition count behind a tag. Raises NotInitialisedError."""
@@ -180,7 +191,7 @@ def _code(error: BaseException) -> int:
     """Say why the worker ends, and with which code."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, OutboxError | UnreadableError):
+    if isinstance(error, OutboxError | UnreadableError | EvictingError):
         log.critical("%s", error)
         return EXIT_REFUSED
     if isinstance(error, RedisError):

@@ -23,37 +23,12 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import (
-    BusyLoadingError,
-    ClusterError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    TryAgainError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError
 
 from schemas.keys import Keys
-from streams.service.redis import NotNowError
 
 Client = Redis | RedisCluster
 T = TypeVar("T")
-
-PASSING = (
-    BusyLoadingError,
-    ClusterError,
-    NotNowError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisConnectionError,
-    RedisTimeoutError,
-    TryAgainError,
-    OSError,
-)
-"""Trouble with Redis that passes: the same call may work later."""
 
 PUSH_LOG_TTL_S = 40 * 86_400
 BACKFILL = 3

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from model_server.policy.rules import ITEM_RULES, USER_RULES, Verdict
 from schemas.decisions import Decision, Step, decode
+from schemas.faults import bad_ids
 from schemas.partition import partition_of
 from streams.service.kafka import client_options
 from streams.service.settings import Connections
@@ -46,6 +47,9 @@ class Found(NamedTuple):
 
 async def why(connections: Connections, user: str, *, newest: int, as_json: bool) -> int:
     """Print the newest decisions about a user, newest first; 0, or 1 after saying why there is none."""
+    for _, _, sentence in bad_ids("user_id", [user]):
+        print(sentence, file=sys.stderr)
+        return 1
     try:
         found = await read(connections, user, newest)
     except WhyError as error:

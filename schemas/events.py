@@ -194,7 +194,7 @@ def _read_each(records: Sequence[Record], max_value_bytes: int) -> Run:
             run.index.append(index)
             run.keys.append(record.key)
         except faults.BROKEN as error:
-            run.rejects.append(Reject(index, *faults.explain(error)))
+            run.rejects.append(Reject(index, *faults.explain(error, value)))
     return run
 
 

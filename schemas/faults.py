@@ -1,5 +1,6 @@
 """What can be wrong with a record: every rule looks over a whole column, and record by record only if it must."""
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -21,6 +22,9 @@ BROKEN = (DecodeError, UnicodeDecodeError, RecursionError)
 
 MAX_ID_BYTES = 256
 MAX_VALUE_BYTES = 256 * 1024
+_NO_NUMBER = re.compile(rb"[:\[,]\s*(NaN|-?Infinity)\s*[,}\]]")
+"""What many encoders write for numbers that JSON does not have."""
+
 YEAR_2000_MS = 946_684_800_000
 YEAR_2100_MS = 4_102_444_800_000
 
@@ -39,15 +43,10 @@ def unreadable(key: bytes | None, value: bytes | None, max_value_bytes: int) -> 
     return "too large", f"The value has {len(value)} bytes; at most {max_value_bytes} are read."
 
 
-def explain(error: Exception) -> tuple[Reason, str]:
-    """Why decoding failed, from one of the errors in BROKEN."""
-    if isinstance(error, RecursionError):
-        return "json", "The value is nested too deeply."
-    if isinstance(error, UnicodeDecodeError):
-        return "utf-8", f"The value is not UTF-8: {error.reason}."
+def explain(error: Exception, value: bytes = b"") -> tuple[Reason, str]:
+    """Why decoding the value failed, from one of the errors in BROKEN."""
     if not isinstance(error, ValidationError):
-        what = str(error).removeprefix("JSON is malformed: ")
-        return "json", f"The value is not one JSON object: {what}."
+        return _malformed(error, value)
     what, _, where = str(error).partition(" - at `$.")
     if "missing required field" in what:
         return "missing", f"{what}."
@@ -57,6 +56,17 @@ def explain(error: Exception) -> tuple[Reason, str]:
     return _REASON_OF_FIELD.get(name, "shape"), f"The field {name} does not fit: {what}."
 
 
+def _malformed(error: Exception, value: bytes) -> tuple[Reason, str]:
+    if isinstance(error, RecursionError):
+        return "json", "The value is nested too deeply."
+    if isinstance(error, UnicodeDecodeError):
+        return "utf-8", f"The value is not UTF-8: {error.reason}."
+    if found := _NO_NUMBER.search(value):
+        return "number", f"{found[1].decode()} is no JSON: send null, or leave out a field that has no number."
+    what = str(error).removeprefix("JSON is malformed: ")
+    return "json", f"The value is not one JSON object: {what}."
+
+
 def bad_ids(name: str, ids: Sequence[str]) -> Iterator[Fault]:
     """Ids that are empty, longer than 256 bytes or hold control characters."""
     joined = "".join(ids)
@@ -64,10 +74,11 @@ def bad_ids(name: str, ids: Sequence[str]) -> Iterator[Fault]:
     if joined.isascii() and joined.isprintable() and min(lengths) > 0 and max(lengths) <= MAX_ID_BYTES:
         return
     for position, text in enumerate(ids):
-        if not 0 < len(text.encode()) <= MAX_ID_BYTES:
-            yield position, "id", f"The field {name} has {len(text.encode())} bytes, not 1 to {MAX_ID_BYTES}."
-        elif not text.isprintable() and "Cc" in map(unicodedata.category, text):
-            yield position, "id", f"The field {name} holds a control character: {text!r}."
+        size_bytes = len(text.encode("utf-8", "surrogatepass"))
+        if not 0 < size_bytes <= MAX_ID_BYTES:
+            yield position, "id", f"The field {name} has {size_bytes} bytes, not 1 to {MAX_ID_BYTES}."
+        elif not text.isprintable() and not {"Cc", "Cs"}.isdisjoint(map(unicodedata.category, text)):
+            yield position, "id", f"The field {name} holds a control character or is no UTF-8: {text!r}."
 
 
 def bad_keys(keys: Sequence[bytes], ids: Sequence[str]) -> Iterator[Fault]:

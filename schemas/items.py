@@ -80,7 +80,7 @@ def _read(record: Record, max_value_bytes: int, home: tuple[int, int] | None) ->
         item = _settled(_decode(value if value[0] else value[CONFLUENT_PREFIX_BYTES:])) if value else None
         item_id = item.item_id if item else key.decode()
     except faults.BROKEN as error:
-        raise _Wrong(*faults.explain(error)) from error
+        raise _Wrong(*faults.explain(error, value or b"")) from error
     _raise_first(faults.bad_ids("item_id", [item_id]))
     _raise_first(faults.bad_keys([key], [item_id]))
     if home is not None:

@@ -7,16 +7,19 @@ import sys
 import orjson
 from rich.console import Console
 
+from schemas.faults import bad_ids
 from streams.inspect import facts, item_codes, show
 from streams.service.clock import Clock
+from streams.service.trouble import TROUBLE
 from streams.settings import Tools
 from streams.tables.look import item_names, look, partitions_of
-from streams.tables.weather import TROUBLE
 from streams.wiring import Tables
 
 
 async def inspect_user(tools: Tools, user: str, *, as_json: bool, newest: int) -> int:
     """Print a user; 0, or 1 after saying why there is nothing."""
+    for _, _, sentence in bad_ids("user_id", [user]):
+        return _complain(sentence)
     tables = Tables(tools)
     try:
         return await _inspect(tables, tools, user, as_json=as_json, newest=newest)

@@ -1,5 +1,6 @@
 """Builds the Redis client from the settings: one server, Cluster or Sentinel, with TLS and ACL."""
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from redis._parsers.base import BaseParser
@@ -41,6 +42,25 @@ def connect(connections: Connections) -> Client:
         return _sentinel(address, options)
     ((host, port),) = address.hosts
     return Redis(host=host, port=port, db=address.db, ssl=address.tls, **options)
+
+
+async def eviction_policies(client: Any) -> dict[str, str]:
+    """maxmemory-policy by server, of every primary where there are several; none where the server does not tell."""
+    cluster = isinstance(client, RedisCluster)
+    infos = await client.info("memory", **({"target_nodes": RedisCluster.PRIMARIES} if cluster else {}))
+    nodes = infos if cluster else {"the address given": infos}
+    return {name: info["maxmemory_policy"] for name, info in nodes.items() if "maxmemory_policy" in info}
+
+
+def eviction(policies: Mapping[str, str]) -> str:
+    """A sentence with the remedy when a server may delete keys by itself, else empty."""
+    for where, policy in policies.items():
+        if policy != "noeviction":
+            return (
+                f"Redis at {where} runs with maxmemory-policy {policy}, which silently deletes rows and fences: set "
+                "`maxmemory-policy noeviction` in its configuration and start again."
+            )
+    return ""
 
 
 def _cluster(address: RedisAddress, options: dict[str, Any]) -> RedisCluster:

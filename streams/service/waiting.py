@@ -35,14 +35,17 @@ class Waiting:
         attempt: Callable[[], Awaitable[T]],
         trouble: tuple[type[BaseException], ...] = (OSError, TimeoutError),
         longest_pause_s: float = LONGEST_PAUSE_S,
+        passes: Callable[[BaseException], bool] = lambda _: True,
     ) -> T:
-        """The result of the first attempt that raises no `trouble`; in between the pause doubles, with jitter."""
+        """The result of the first attempt that raises no `trouble` that passes; the pause doubles, with jitter."""
         pause_s = FIRST_PAUSE_S
         tries = 0
         while True:
             try:
                 result = await attempt()
             except trouble as error:
+                if not passes(error):
+                    raise
                 tries += 1
                 self.on(name, f"{str(error) or type(error).__name__} (attempt {tries}, again in {pause_s:.1f} s)")
                 await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))

@@ -90,12 +90,6 @@ class Truncated(Refused):
 class Evicting(Refused):
     """Redis may delete rows and fences by itself."""
 
-    def __init__(self, policy: str, where: str) -> None:
-        super().__init__(
-            f"Redis at {where} runs with maxmemory-policy {policy}, which silently deletes rows and fences: set "
-            "`maxmemory-policy noeviction` in its configuration and start again."
-        )
-
 
 class OtherDeclaration(Refused):
     """Rows or deltas were written under another declaration of features."""

@@ -22,11 +22,13 @@ from schemas.keys import Keys
 from streams.features.blobs import UnreadableError
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout
+from streams.service.redis import eviction
+from streams.service.trouble import TROUBLE
 from streams.tables.attempt import Attempt, Verdict, nothing_stale
 from streams.tables.errors import Evicting, NotInitialised, OtherDeclaration, Rewind, Stale
 from streams.tables.part import Chunk, LogFacts, Outcome, Part, TableStats, known_in, refuse_lost_log
 from streams.tables.store import ItemWrite, Move, Step, Store, UserWrite
-from streams.tables.weather import STALE, TROUBLE, Weather, never
+from streams.tables.weather import STALE, Weather, never
 
 C = TypeVar("C")
 
@@ -172,9 +174,8 @@ class FencedTable(ABC, Generic[C]):
     async def check_server(self) -> None:
         """Raises Evicting when a server that keeps the table may delete rows by itself."""
         policies = await self.weather.ride("reading the memory policy", self.store.eviction_policies)
-        for where, policy in policies.items():
-            if policy != "noeviction":
-                raise Evicting(policy, where)
+        if sentence := eviction(policies):
+            raise Evicting(sentence)
 
     async def initialise(self, facts: LogFacts) -> None:
         """Write a partition's topic id, count and base (where its log starts) unless they are set; the first one wins.

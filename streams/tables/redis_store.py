@@ -10,6 +10,7 @@ from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
 from schemas.keys import Keys
+from streams.service.redis import eviction_policies
 from streams.tables.scripts import ITEMS, USERS
 from streams.tables.store import ItemWrite, Move, UserWrite
 
@@ -53,9 +54,7 @@ class RedisStore:
         return await self._run(ITEMS, keys, words)
 
     async def eviction_policies(self) -> dict[str, str]:
-        infos = await self.client.info("memory", **({"target_nodes": RedisCluster.PRIMARIES} if self._cluster else {}))
-        nodes = infos if self._cluster else {"the address given": infos}
-        return {name: info["maxmemory_policy"] for name, info in nodes.items() if "maxmemory_policy" in info}
+        return await eviction_policies(self.client)
 
     async def _run(self, script: str, keys: list[bytes], words: list[bytes]) -> bool:
         call = [b"EVALSHA", self._sha[script], b"%d" % len(keys), *keys, *words]

@@ -7,53 +7,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ClusterError,
-    MovedError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    TryAgainError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
-from streams.service.redis import NotNowError
+from streams.service.trouble import TROUBLE, passes
 from streams.tables.errors import Broken, Stale
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-_PASSING = (
-    RedisConnectionError,
-    RedisTimeoutError,
-    BusyLoadingError,
-    ClusterError,
-    MovedError,
-    NotNowError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    TryAgainError,
-    OSError,
-    asyncio.TimeoutError,
-)
-# Error words that redis-py has no class for: a script runs too long, a disk is full, replicas are away.
-_PASSING_WORDS = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNKILLABLE ", "TRYAGAIN ", "CLUSTERDOWN ", "LOADING ", "OOM ")
 STALE = "The chunk is not wanted any more: its partition was sought or taken away."
-TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError)
-"""Everything a call to Redis can raise."""
-
-
-def passes(error: BaseException) -> bool:
-    """Whether trying the same call again later can help."""
-    if isinstance(error, AuthenticationError | AuthorizationError):
-        return False
-    return isinstance(error, _PASSING) or str(error).startswith(_PASSING_WORDS)
 
 
 def never() -> bool:

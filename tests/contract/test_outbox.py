@@ -13,6 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from deploy.stack import Broker
 from schemas.encoding import Message
 from schemas.partition import partition_of
+from streams.service import kafka as kafka_client
 from streams.service import settings
 from streams.service.outbox import Outbox, OutboxError, Outgoing
 from streams.service.settings import Connections
@@ -160,6 +161,28 @@ async def test_sending_waits_for_a_broker_that_is_away_and_loses_nothing(make_br
         assert outbox.trouble is None
     found = {record.key for record in await kept(broker.address, topic, 6)}
     assert found == {b"before", b"0", b"1", b"2", b"3", b"4"}
+
+
+async def test_a_broker_that_keeps_its_connections_and_answers_nothing_is_told(
+    make_broker: Callable[..., Broker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_client, "SILENT_S", 1.0)
+    broker = make_broker()
+    topic = await create(broker.address, TOPIC)
+    async with opened(broker.address) as outbox:
+        await outbox.send([outgoing(topic, b"before")])
+        assert outbox.trouble is None
+        broker.pause()
+        sending = asyncio.create_task(outbox.send([outgoing(topic, b"held")]))
+        await asyncio.sleep(3)
+        assert "has not answered a request" in (outbox.trouble or "")
+        broker.resume()
+        async with asyncio.timeout(30):
+            await sending
+        assert outbox.trouble is None
+        broker.kill()
+        await asyncio.sleep(1)
+        assert "No connection to Kafka is up" in (outbox.trouble or "")
 
 
 async def test_an_outbox_made_while_kafka_is_away_sends_when_it_comes(make_broker: Callable[..., Broker]) -> None:

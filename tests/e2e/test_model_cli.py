@@ -14,8 +14,10 @@ import pytest
 
 from deploy.stack import Valkey
 from schemas.items import Item, encode_item
+from schemas.keys import Keys
 from streams.features.declaration import DEFAULT
 from tests.affected import QUIET, Shop, catalogue, open_shop, until, visits
+from tests.contract.backends import client_of
 from tests.installation import ROOT, Sent, events
 
 STARTS_WITHIN_S = 60
@@ -152,6 +154,19 @@ async def test_settings_that_cannot_be_are_all_named(processes: Processes) -> No
     assert code == 78
     assert "KAIROS_SLOTS" in complained
     assert "KAIROS_BATCH_USERS" in complained
+
+
+async def test_a_redis_that_evicts_or_refuses_the_login_is_refused(
+    shop: Shop, processes: Processes, make_valkey: Callable[..., Valkey]
+) -> None:
+    evicting = make_valkey(config={"maxmemory-policy": "allkeys-lru"})
+    async with client_of(evicting.url) as client:
+        for tag in (shop.installation.keys.user_tag(0), shop.installation.keys.item_tag(0)):
+            await client.hset(Keys.meta(tag), "n", 1)
+    code, _, complained = await processes.run("model", KAIROS_REDIS=evicting.url)
+    assert (code, "set `maxmemory-policy noeviction`" in complained) == (78, True), complained
+    code, _, complained = await processes.run("model", KAIROS_REDIS_USERNAME="bob", KAIROS_REDIS_PASSWORD="wrong")
+    assert (code, "Check the user's rights" in complained) == (78, True), complained
 
 
 async def _decided(shop: Shop, n: int) -> bool:

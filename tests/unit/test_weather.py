@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from redis import exceptions
 
+from streams.service.trouble import passes
 from streams.tables.errors import Broken, Stale
-from streams.tables.weather import Weather, passes
+from streams.tables.weather import Weather
 
 AWAY = exceptions.ConnectionError("away")
 

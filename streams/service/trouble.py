@@ -1,0 +1,47 @@
+"""Which trouble with Redis passes, so that the same call may work later: one rule for both services."""
+
+import asyncio
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from streams.service.redis import NotNowError
+
+TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError)
+"""Everything a call to Redis can raise."""
+
+_PASSING = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    BusyLoadingError,
+    ClusterError,
+    MovedError,
+    NotNowError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    TryAgainError,
+    OSError,
+    asyncio.TimeoutError,
+)
+# Error words that redis-py has no class for where they come out of a script.
+_PASSING_WORDS = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNKILLABLE ", "TRYAGAIN ", "CLUSTERDOWN ", "LOADING ", "OOM ")
+
+
+def passes(error: BaseException) -> bool:
+    """Whether trying the same call again later can help; a login that is refused counts among connection errors."""
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return False
+    return isinstance(error, _PASSING) or str(error).startswith(_PASSING_WORDS)
