@@ -46,7 +46,7 @@ class StreamSettings:
         "KAIROS_ISOLATION", "Whether aborted transactions are left out.", default="read_committed"
     )
     fetch_wait_ms: int = setting(
-        "KAIROS_FETCH_WAIT_MS", "How long Kafka may gather user events for one answer.", default=100, least=1, most=1000
+        "KAIROS_FETCH_WAIT_MS", "How long Kafka may gather user events for one answer.", default=75, least=1, most=1000
     )
     fetch_min_bytes: int = setting(
         "KAIROS_FETCH_MIN_BYTES", "Answer at once when this much is there.", default=262_144, least=1
