@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from msgspec import DecodeError
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from model_server.policy.rules import ITEM_RULES, USER_RULES, Verdict
@@ -22,6 +23,7 @@ from streams.service.settings import Connections
 
 FIRST_WINDOW = 500
 GROWTH = 4
+LARGEST_WINDOW = 100_000
 WAIT_MS = 1_000
 
 RULES: tuple[Callable[..., Verdict], ...] = (*USER_RULES, *ITEM_RULES)
@@ -81,10 +83,13 @@ async def read(connections: Connections, user: str, newest: int) -> list[Found]:
         end = (await consumer.end_offsets([partition]))[partition]
         found: list[Found] = []
         window = FIRST_WINDOW
-        while end > first and len(found) < newest:
-            start = max(first, end - window)
-            found += reversed(await _between(consumer, partition, start, end, key))
-            end, window = start, window * GROWTH
+        with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+            bar = progress.add_task(f"Reading {topic} backwards", total=end - first)
+            while end > first and len(found) < newest:
+                start = max(first, end - window)
+                found += reversed(await _between(consumer, partition, start, end, key))
+                progress.advance(bar, end - start)
+                end, window = start, min(window * GROWTH, LARGEST_WINDOW)
         return found[:newest]
     finally:
         await consumer.stop()
