@@ -40,9 +40,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What one user's end sends, and the push log it leaves (empty: as it was)."""
+    """What one user's end sends, the decision first, and the push log it leaves (empty: as it was)."""
 
-    outgoing: list[Outgoing]
+    decision: Outgoing
+    candidates: list[Outgoing]
     push_log: bytes
     sent: list[Recommendation]
     retracted: int
@@ -78,10 +79,8 @@ class Scribe:
         candidates = [recommendations.encode(candidate, self.source) for candidate in (*back, *sent)]
         partition = ended.lease.partition
         return Records(
-            [
-                *(Outgoing(self.topics.recommendations, candidate, partition) for candidate in candidates),
-                Outgoing(self.topics.decisions, decision, partition),
-            ],
+            Outgoing(self.topics.decisions, decision, partition),
+            [Outgoing(self.topics.recommendations, candidate, partition) for candidate in candidates],
             page.push_log(sent) if candidates else b"",
             sent,
             len(back),

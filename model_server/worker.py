@@ -248,7 +248,9 @@ class Worker:
         parts, now_ms = self.parts, self.parts.clock()
         records = [parts.scribe.records(each, parts.items.arrays, now_ms) for each in ended]
         with self._timed("produce"):
-            await parts.outbox.send([outgoing for each in records for outgoing in each.outgoing])
+            # One after the other: a worker that dies in between leaves no candidate that nobody decided.
+            await parts.outbox.send([each.decision for each in records])
+            await parts.outbox.send([candidate for each in records for candidate in each.candidates])
         produced_ms = parts.clock()
         pairs = zip(ended, records, strict=True)
         acks = [Ack(each.lease, record.push_log, self._retry_ms(each)) for each, record in pairs]

@@ -15,14 +15,14 @@ HOUR_S = 3_600
 @fault("worker")
 async def worker_killed(stage: Stage, random: Random) -> AsyncIterator[None]:
     """A stream worker is killed without warning."""
-    stage.pick(stage.workers, random).kill()
+    (await stage.pick(stage.workers, random)).kill()
     yield
 
 
 @fault("worker", lasts_s=(8, 12))
 async def worker_frozen(stage: Stage, random: Random) -> AsyncIterator[None]:
     """A stream worker is frozen past its session timeout and wakes up: its partitions have two owners."""
-    worker = stage.pick(stage.workers, random)
+    worker = await stage.pick(stage.workers, random)
     worker.pause()
     try:
         yield
@@ -42,7 +42,7 @@ async def worker_joins_and_leaves(stage: Stage, random: Random) -> AsyncIterator
 @fault("worker", lasts_s=(3, 8))
 async def worker_clock_ahead(stage: Stage, random: Random) -> AsyncIterator[None]:
     """The clock of a stream worker jumps an hour ahead, and back."""
-    clock = stage.pick(stage.workers, random).clock
+    clock = (await stage.pick(stage.workers, random)).clock
     clock.write_text(str(HOUR_S))
     yield
     clock.write_text("0")
@@ -51,7 +51,7 @@ async def worker_clock_ahead(stage: Stage, random: Random) -> AsyncIterator[None
 @fault("worker", lasts_s=(3, 8))
 async def worker_clock_behind(stage: Stage, random: Random) -> AsyncIterator[None]:
     """The clock of a stream worker jumps an hour back, and forth."""
-    clock = stage.pick(stage.workers, random).clock
+    clock = (await stage.pick(stage.workers, random)).clock
     clock.write_text(str(-HOUR_S))
     yield
     clock.write_text("0")
@@ -60,14 +60,14 @@ async def worker_clock_behind(stage: Stage, random: Random) -> AsyncIterator[Non
 @fault("model")
 async def model_killed(stage: Stage, random: Random) -> AsyncIterator[None]:
     """A model worker is killed without warning; what it held is scored again when its leases run out."""
-    stage.pick(stage.models, random).kill()
+    (await stage.pick(stage.models, random)).kill()
     yield
 
 
 @fault("model", lasts_s=(6, 10))
 async def model_frozen(stage: Stage, random: Random) -> AsyncIterator[None]:
     """A model worker is frozen past its leases and wakes up: its users have two owners."""
-    model = stage.pick(stage.models, random)
+    model = await stage.pick(stage.models, random)
     model.pause()
     try:
         yield

@@ -139,13 +139,17 @@ class Stage:
         self._spawn(worker.supervise())
         return worker
 
-    def pick(self, processes: list[Supervised], random: Random) -> Supervised:
-        """One of those that run; raises FaultError without any."""
-        running = [process for process in processes if process.alive and process.wanted and not process.paused]
-        if not running:
-            message = "no process of that kind runs at the moment"
-            raise FaultError(message)
-        return random.choice(running)
+    async def pick(self, processes: list[Supervised], random: Random) -> Supervised:
+        """One of those that run, as soon as one does. Raises FaultError when none comes up in time."""
+
+        def running() -> list[Supervised]:
+            return [process for process in processes if process.alive and process.wanted and not process.paused]
+
+        async def any_runs() -> bool:
+            return bool(running())
+
+        await until(any_runs, 20, "the start of a process to act on")
+        return random.choice(running())
 
     def redis(self) -> Any:
         """The product's own client, past any proxy."""

@@ -135,7 +135,9 @@ class Supervised:
         if self._child is not None:
             code = await asyncio.to_thread(self._child.finish, 10)
             said = last_words(self._child.log.read_text(errors="replace"))
-            self.exits.append(Exit(self.name, time.monotonic(), code, said, self._ours))
+            # Told to leave before it could listen to that: the signal's own way to end a process.
+            early = not self._wanted and code == -signal.SIGTERM
+            self.exits.append(Exit(self.name, time.monotonic(), code, said, self._ours or early))
 
 
 def last_words(log: str) -> str:

@@ -65,7 +65,7 @@ def written(of: Ended) -> Records:
 
 
 def candidates(records: Records) -> list[Recommendation]:
-    values = [out.message.value for out in records.outgoing if out.topic == "t.recommendations.v1"]
+    values = [out.message.value for out in records.candidates]
     return [recommendations.decode(value) for value in values if value is not None]
 
 
@@ -76,7 +76,7 @@ def push(item: str = "a", *, expires_ms: int = T + HOUR_MS, slot: int = 0) -> Pu
 
 def test_every_record_goes_to_the_partition_of_the_lease_under_the_users_key() -> None:
     records = written(ended())
-    assert [(out.topic, out.partition, out.message.key) for out in records.outgoing] == [
+    assert [(out.topic, out.partition, out.message.key) for out in (*records.candidates, records.decision)] == [
         ("t.recommendations.v1", 3, b"u"),
         ("t.decisions.v1", 3, b"u"),
     ]
@@ -151,8 +151,8 @@ def replace_passed() -> Step:
 
 def test_a_refused_users_decision_shows_the_best_candidate_and_leaves_the_log_alone() -> None:
     records = written(ended(ending=Ending("refused", [replace_passed()], picks=(0,))))
-    (out,) = records.outgoing
-    decision = decisions.decode(out.message.value or b"")
+    assert records.candidates == []
+    decision = decisions.decode(records.decision.message.value or b"")
     assert [chosen.item for chosen in decision.chosen] == ["a"]
     assert (decision.outcome, decision.candidates, decision.retry_ms) == ("refused", 2, None)
     assert records.push_log == b""
@@ -164,5 +164,6 @@ def test_the_policy_version_follows_every_threshold() -> None:
 
 
 def test_what_crosses_the_boundary_is_plain_json() -> None:
-    for out in written(ended()).outgoing:
+    records = written(ended())
+    for out in (records.decision, *records.candidates):
         assert orjson.loads(out.message.value or b"")["run_id"] == "run"
