@@ -105,7 +105,9 @@ def _run(command: Command, arguments: list[str]) -> int:
     try:
         extras.require(command.extra)
         function: Callable[[list[str]], int] = getattr(importlib.import_module(command.module), command.function)
-        return function(arguments)
+        status = function(arguments)
+        sys.stdout.flush()  # a reader that has gone is met here, not while the interpreter closes
+        return status
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
