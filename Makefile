@@ -7,7 +7,10 @@ BIN := .venv/bin
 STAMP := .venv/kairos-setup.stamp
 SOURCES := schemas streams model_server deploy tests
 DOCKERFILES := deploy/stream.Dockerfile deploy/model.Dockerfile
+SYNC := $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/all.txt
 export UV_HTTP_TIMEOUT ?= 300
+# Trust what the machine trusts, a company's proxy too; where it has no certificates at all, those that uv brings.
+export UV_SYSTEM_CERTS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## show the targets
@@ -20,7 +23,7 @@ $(STAMP): pyproject.toml requirements/all.txt requirements/uv.txt .ci/find-pytho
 	  rm -rf .venv; echo "The venv module is missing: on Debian or Ubuntu, apt-get install python3-venv." >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/all.txt
+	$(SYNC) || UV_SYSTEM_CERTS=0 $(SYNC)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
