@@ -24,9 +24,7 @@ logger = logging.getLogger(__name__)
 class Processor(Protocol):
     """What applies chunks of one partition together: the user pipeline or the item pipeline."""
 
-    async def process_group(
-        self, chunks: Sequence[TableChunk], stale: Callable[[TableChunk], bool]
-    ) -> Sequence[Verdict]: ...
+    async def process(self, chunks: Sequence[TableChunk], stale: Callable[[TableChunk], bool]) -> Sequence[Verdict]: ...
 
 
 class ChunkAgent:
@@ -57,9 +55,7 @@ class ChunkAgent:
             return False
         group = self._groups.get(chunk.partition)
         if group is None:
-            group = self._groups[chunk.partition] = Group(
-                lambda chunks: self.processor.process_group(chunks, self._stale)
-            )
+            group = self._groups[chunk.partition] = Group(lambda chunks: self.processor.process(chunks, self._stale))
         verdict = await group.join(chunk)
         if isinstance(verdict, Rewind):
             logger.warning("%s", verdict)

@@ -19,10 +19,9 @@ from streams.grouping import settled, standing
 from streams.pipeline import DeadLetters, Record, Rejected
 from streams.poison import culprits
 from streams.tables.attempt import Verdict, nothing_stale
-from streams.tables.errors import OtherDeclaration, Rewind, TableError
+from streams.tables.errors import OtherDeclaration, TableError
 from streams.tables.items import DeltaRun, ItemChange, ItemTable
-from streams.tables.part import Chunk, Outcome, known_in
-from streams.tables.weather import never
+from streams.tables.part import Chunk, known_in
 
 
 @dataclass
@@ -47,17 +46,8 @@ class ItemPipeline:
         self.stats = ItemPipelineStats()
         self._declaration = table.layout.declaration
 
-    async def process(self, chunk: Chunk, stale: Callable[[], bool] = never) -> Outcome:
-        """Apply one chunk, as `Pipeline.process`."""
-        (verdict,) = await self.process_group([chunk], lambda _chunk: stale())
-        if isinstance(verdict, Rewind):
-            raise verdict
-        return verdict
-
-    async def process_group(
-        self, chunks: Sequence[Chunk], stale: Callable[[Chunk], bool] = nothing_stale
-    ) -> list[Verdict]:
-        """Apply chunks of one partition, as `Pipeline.process_group`."""
+    async def process(self, chunks: Sequence[Chunk], stale: Callable[[Chunk], bool] = nothing_stale) -> list[Verdict]:
+        """Apply chunks of one partition, as `Pipeline.process`."""
         found = await standing(self.table, chunks, stale)
         changes = [
             (chunk, await self._read(chunk, fence))
@@ -109,13 +99,13 @@ class ItemPipeline:
         self, changes: Sequence[tuple[Chunk, ItemChange]], stale: Callable[[Chunk], bool]
     ) -> list[Verdict]:
         try:
-            return await self.table.apply_group(changes, stale)
+            return await self.table.apply(changes, stale)
         except (TableError, MemoryError):
             raise
         except Exception:
             # One record spoils the fold of all, so now chunk by chunk.
             healthy = [(chunk, await self._without_poison(chunk, change)) for chunk, change in changes]
-            return [verdict for one in healthy for verdict in await self.table.apply_group([one], stale)]
+            return [verdict for one in healthy for verdict in await self.table.apply([one], stale)]
 
     async def _without_poison(self, chunk: Chunk, change: ItemChange) -> ItemChange:
         runs = change.deltas

@@ -26,10 +26,9 @@ from streams.features.columns import Encoder
 from streams.grouping import settled, standing
 from streams.poison import Positions, culprits
 from streams.tables.attempt import Verdict, nothing_stale
-from streams.tables.errors import Rewind, TableError
-from streams.tables.part import Chunk, Outcome, known_in
+from streams.tables.errors import TableError
+from streams.tables.part import Chunk, known_in
 from streams.tables.users import UserChange, UserTable, heard
-from streams.tables.weather import never
 
 
 class Record(Protocol):
@@ -135,16 +134,7 @@ class Pipeline:
         """Send item deltas to so many partitions from now on."""
         self._maker = DeltaMaker(self.encoder.declaration, item_partitions)
 
-    async def process(self, chunk: Chunk, stale: Callable[[], bool] = never) -> Outcome:
-        """Apply one chunk, as `process_group`; raises Rewind when records before the chunk are missing."""
-        (verdict,) = await self.process_group([chunk], lambda _chunk: stale())
-        if isinstance(verdict, Rewind):
-            raise verdict
-        return verdict
-
-    async def process_group(
-        self, chunks: Sequence[Chunk], stale: Callable[[Chunk], bool] = nothing_stale
-    ) -> list[Verdict]:
+    async def process(self, chunks: Sequence[Chunk], stale: Callable[[Chunk], bool] = nothing_stale) -> list[Verdict]:
         """Apply chunks of one partition, each of another topic; what became of each, in turn.
 
         Returns when their rows and offsets are in the store, or when there is nothing to do. `stale` says whether a
@@ -227,13 +217,13 @@ class Pipeline:
         self, changes: Sequence[tuple[Chunk, UserChange]], stale: Callable[[Chunk], bool]
     ) -> list[Verdict]:
         try:
-            return await self.table.apply_group(changes, stale)
+            return await self.table.apply(changes, stale)
         except (TableError, MemoryError):
             raise
         except Exception:
             # One event spoils the fold of all, so now chunk by chunk.
             healthy = [(chunk, await self._without_poison(chunk, change)) for chunk, change in changes]
-            return [verdict for one in healthy for verdict in await self.table.apply_group([one], stale)]
+            return [verdict for one in healthy for verdict in await self.table.apply([one], stale)]
 
     async def _without_poison(self, chunk: Chunk, change: UserChange) -> UserChange:
         poison = await culprits(len(change.users), lambda group: self.table.folds(chunk.partition, change.take(group)))

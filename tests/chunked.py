@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import orjson
@@ -17,7 +17,16 @@ from streams.features.columns import Encoder
 from streams.features.declaration import DEFAULT
 from streams.features.fold import fold_users
 from streams.features.rows import Layout, RowSlab
+from streams.item_pipeline import ItemPipeline
+from streams.pipeline import Pipeline
+from streams.tables.attempt import Verdict
+from streams.tables.errors import Rewind, Stale
+from streams.tables.fenced import FencedTable
+from streams.tables.part import Outcome
 from streams.tables.users import UserChange
+from streams.tables.weather import STALE, never
+
+C = TypeVar("C")
 
 TOPICS = Topics()
 LAYOUT = Layout(DEFAULT)
@@ -89,6 +98,27 @@ def change(log: Sequence[Record]) -> UserChange:
     assert not run.rejects
     offsets = np.array([log[i].offset for i in run.index], np.int64)
     return UserChange(offsets, [e.user_id for e in run.events], ENCODER.encode(run), NOW_MS, NOW_MS)
+
+
+async def apply_one(table: FencedTable[C], chunk: Chunk, made: C, stale: Callable[[], bool] = never) -> Outcome:
+    """A group of one; raises Rewind and Stale, which are verdicts of a member."""
+    return _told(*await table.apply([(chunk, made)], lambda _chunk: stale()))
+
+
+async def process_one(pipeline: Pipeline | ItemPipeline, chunk: Chunk, stale: Callable[[], bool] = never) -> Outcome:
+    """A group of one; raises Rewind."""
+    (verdict,) = await pipeline.process([chunk], lambda _chunk: stale())
+    if isinstance(verdict, Rewind):
+        raise verdict
+    return verdict
+
+
+def _told(verdict: Verdict) -> Outcome:
+    if isinstance(verdict, Rewind):
+        raise verdict
+    if verdict is Outcome.STALE:
+        raise Stale(STALE)
+    return verdict
 
 
 def items(log: Sequence[Raw]) -> list[str]:

@@ -22,7 +22,7 @@ class Chunking:
     """
 
     positions: Positions
-    records: int = 1000
+    records: int = 500
     read_committed: bool = True
     fetch_wait_ms: int = 250
     fetch_min_bytes: int = 1

@@ -118,16 +118,7 @@ class FencedTable(ABC, Generic[C]):
                 await self._read(part, chunk.partition, stale)
         return self._standing(part, chunk)
 
-    async def apply(self, chunk: Chunk, change: C, stale: Callable[[], bool] = never) -> Outcome:
-        """Fold and commit a chunk, whatever Redis does meanwhile; raises Rewind, NotInitialised, Broken, Stale."""
-        (verdict,) = await self.apply_group([(chunk, change)], lambda _chunk: stale())
-        if isinstance(verdict, Rewind):
-            raise verdict
-        if verdict is Outcome.STALE:
-            raise Stale(STALE)
-        return verdict
-
-    async def apply_group(
+    async def apply(
         self, changes: Sequence[tuple[Chunk, C]], stale: Callable[[Chunk], bool] = nothing_stale
     ) -> list[Verdict]:
         """Fold and commit chunks of one partition, each of another topic, in one step; what became of each, in turn.

@@ -10,10 +10,12 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schemas.keys import Keys
 from streams.tables.memory import MemoryStore
 from streams.tables.redis_store import RedisStore
+from streams.tables.store import ItemWrite, Move, Store, UserWrite
 from streams.tables.users import UserTable
 
 MakeTable = Callable[..., UserTable]
@@ -100,3 +102,25 @@ def client_of(url: str, **options: Any) -> Any:
     if url.startswith("redis+cluster:"):
         return RedisCluster.from_url(url.replace("redis+cluster:", "redis:"), retry=retry, **options)
     return Redis.from_url(url, retry=retry, **options)
+
+
+class Watched:
+    """A store that keeps the moves it was asked for; `luck` says of each whether its connection is lost."""
+
+    def __init__(self, store: Store, *luck: str) -> None:
+        self._store = store
+        self.luck = list(luck)
+        self.moves: list[Move] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, tag: bytes, move: Move, write: UserWrite | ItemWrite) -> bool:
+        self.moves.append(move)
+        luck = self.luck.pop(0) if self.luck else "fine"
+        if luck == "lost":
+            raise RedisConnectionError(luck)
+        done = await self._store.commit(tag, move, write)
+        if luck == "unheard":
+            raise RedisConnectionError(luck)
+        return done

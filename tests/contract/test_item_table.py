@@ -24,7 +24,7 @@ from streams.tables.errors import Broken, OtherDeclaration
 from streams.tables.items import ItemTable
 from streams.tables.part import Outcome
 from streams.tables.weather import Weather
-from tests.chunked import TOPICS, Raw, change, facts, items, records
+from tests.chunked import TOPICS, Raw, change, facts, items, process_one, records
 from tests.contract.backends import Backend, InRedis
 
 HOMES = 3
@@ -64,7 +64,7 @@ class Side:
         """The whole log in chunks."""
         cut = [log[i : i + size] for i in range(0, len(log), size)]
         made = [Chunk(topic, HOME, c[0].offset, c[-1].offset, c[0].offset - 1, 1, 1, tuple(c)) for c in cut]
-        return [await self.pipeline.process(chunk) for chunk in made]
+        return [await process_one(self.pipeline, chunk) for chunk in made]
 
     async def rows(self) -> dict[bytes, bytes]:
         store = self.backend.store

@@ -15,7 +15,7 @@ from streams.tables.errors import (
 )
 from streams.tables.memory import MemoryStore
 from streams.tables.users import UserTable
-from tests.chunked import LAYOUT, TOPICS, change, chunks, facts, records
+from tests.chunked import LAYOUT, TOPICS, apply_one, change, chunks, facts, records
 from tests.contract.backends import Backend, MakeTable
 
 CLICKS = TOPICS.clicks
@@ -27,16 +27,16 @@ async def test_an_uninitialised_partition_is_refused(backend: Backend, keys: Key
     with pytest.raises(NotInitialised, match="kairos topics init"):
         await table.start_position(facts(CLICKS))
     with pytest.raises(NotInitialised):
-        await table.apply(chunk, change(chunk.records))
+        await apply_one(table, chunk, change(chunk.records))
 
 
 async def test_a_flushed_store_is_refused_not_started_over(make: MakeTable, backend: Backend, tag: bytes) -> None:
     table, log = make(), records(CLICKS, 100)
     first, second = chunks(CLICKS, log)
-    await table.apply(first, change(first.records))
+    await apply_one(table, first, change(first.records))
     await backend.clear(tag)
     with pytest.raises(NotInitialised, match="namespace of their own"):
-        await table.apply(second, change(second.records))
+        await apply_one(table, second, change(second.records))
 
 
 async def test_a_start_reads_from_the_base_then_from_the_fence(make: MakeTable, keys: Keys, backend: Backend) -> None:
@@ -44,7 +44,7 @@ async def test_a_start_reads_from_the_base_then_from_the_fence(make: MakeTable, 
     assert await make().start_position(facts(CLICKS, partition=2, log_start=40)) == 40
     table, log = make(), records(CLICKS, 10)
     (chunk,) = chunks(CLICKS, log)
-    await table.apply(chunk, change(chunk.records))
+    await apply_one(table, chunk, change(chunk.records))
     assert await make().start_position(facts(CLICKS)) == 10
     assert await make().start_position(facts(CLICKS, log_start=10, log_end=10)) == 10
 
@@ -63,7 +63,7 @@ async def test_a_log_that_is_not_the_same_is_refused(
 ) -> None:
     table, log = make(), records(CLICKS, 10)
     (chunk,) = chunks(CLICKS, log)
-    await table.apply(chunk, change(chunk.records))
+    await apply_one(table, chunk, change(chunk.records))
     with pytest.raises(error, match=remedy):
         await make().start_position(facts(CLICKS, **said))
 

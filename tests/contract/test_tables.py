@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schemas.keys import Keys
 from streams.features.declaration import DEFAULT
@@ -14,38 +13,17 @@ from streams.features.features_file import merge
 from streams.features.rows import Layout
 from streams.tables.errors import OtherDeclaration, Rewind, Stale
 from streams.tables.part import Outcome
-from streams.tables.store import ItemWrite, Move, Store, UserWrite
 from streams.tables.users import UserTable
-from tests.chunked import LAYOUT, NOW_MS, PARTITION, TOPICS, change, chunks, records, truth
-from tests.contract.backends import Backend, MakeTable
+from tests.chunked import LAYOUT, NOW_MS, PARTITION, TOPICS, apply_one, change, chunks, records, truth
+from tests.contract.backends import Backend, MakeTable, Watched
 
 CLICKS, BROWSES, ORDERS = TOPICS.clicks, TOPICS.browses, TOPICS.orders
-
-
-class Unlucky:
-    """A store whose commits lose their connection: before they arrive or after they were carried out."""
-
-    def __init__(self, store: Store, luck: list[str]) -> None:
-        self._store = store
-        self.luck = luck
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def commit(self, tag: bytes, move: Move, write: UserWrite | ItemWrite) -> bool:
-        luck = self.luck.pop(0) if self.luck else "fine"
-        if luck == "lost":
-            raise RedisConnectionError(luck)
-        done = await self._store.commit(tag, move, write)
-        if luck == "unheard":
-            raise RedisConnectionError(luck)
-        return done
 
 
 async def test_a_chunk_moves_rows_fence_and_queue_together(make: MakeTable, backend: Backend, tag: bytes) -> None:
     table, log = make(), records(CLICKS, 120)
     for chunk in chunks(CLICKS, log):
-        assert await table.apply(chunk, change(chunk.records)) is Outcome.APPLIED
+        assert await apply_one(table, chunk, change(chunk.records)) is Outcome.APPLIED
     assert await backend.rows(tag) == truth(log)
     assert (await backend.meta(tag))[f"o:{CLICKS}".encode()] == b"119"
     assert set(await backend.queue(tag)) == set(truth(log))
@@ -55,14 +33,14 @@ async def test_a_chunk_moves_rows_fence_and_queue_together(make: MakeTable, back
 async def test_gaps_in_offsets_are_no_holes(make: MakeTable, backend: Backend, tag: bytes) -> None:
     table, log = make(), records(CLICKS, 120, gaps=True)
     for chunk in chunks(CLICKS, log, 7):
-        await table.apply(chunk, change(chunk.records))
+        await apply_one(table, chunk, change(chunk.records))
     assert await backend.rows(tag) == truth(log)
 
 
 async def test_a_chunk_at_or_below_the_fence_is_skipped(make: MakeTable, backend: Backend, tag: bytes) -> None:
     table, log = make(), records(CLICKS, 100)
     first, second = chunks(CLICKS, log)
-    outcomes = [await table.apply(chunk, change(chunk.records)) for chunk in (first, second, first, second)]
+    outcomes = [await apply_one(table, chunk, change(chunk.records)) for chunk in (first, second, first, second)]
     assert outcomes == [Outcome.APPLIED] * 2 + [Outcome.SKIPPED] * 2
     assert await backend.rows(tag) == truth(log)
     assert (table.stats.applied, table.stats.skipped) == (100, 100)
@@ -71,20 +49,20 @@ async def test_a_chunk_at_or_below_the_fence_is_skipped(make: MakeTable, backend
 async def test_a_hole_rewinds_to_the_record_after_the_fence(make: MakeTable) -> None:
     table, log = make(), records(CLICKS, 150)
     first, _, third = chunks(CLICKS, log)
-    await table.apply(first, change(first.records))
+    await apply_one(table, first, change(first.records))
     with pytest.raises(Rewind) as rewind:
         await table.check(third)
     assert (rewind.value.topic, rewind.value.partition, rewind.value.offset) == (CLICKS, PARTITION, 50)
     with pytest.raises(Rewind):
-        await table.apply(third, change(third.records))
+        await apply_one(table, third, change(third.records))
 
 
 async def test_an_overlap_folds_only_what_is_above_the_fence(make: MakeTable, backend: Backend, tag: bytes) -> None:
     table, log = make(), records(CLICKS, 100)
     (first,) = chunks(CLICKS, log[:60], 60)
     (overlap,) = chunks(CLICKS, log[30:], 70)
-    await table.apply(first, change(first.records))
-    assert await table.apply(overlap, change(overlap.records)) is Outcome.APPLIED
+    await apply_one(table, first, change(first.records))
+    assert await apply_one(table, overlap, change(overlap.records)) is Outcome.APPLIED
     assert await backend.rows(tag) == truth(log)
     assert (table.stats.applied, table.stats.skipped) == (100, 30)
 
@@ -92,7 +70,7 @@ async def test_an_overlap_folds_only_what_is_above_the_fence(make: MakeTable, ba
 async def test_a_chunk_without_events_moves_the_fence(make: MakeTable, backend: Backend, tag: bytes) -> None:
     table, log = make(), records(CLICKS, 10)
     (chunk,) = chunks(CLICKS, log)
-    assert await table.apply(chunk, change([])) is Outcome.APPLIED
+    assert await apply_one(table, chunk, change([])) is Outcome.APPLIED
     assert await table.reload_fence(CLICKS, PARTITION) == 9
     assert await backend.rows(tag) == {}
 
@@ -101,10 +79,10 @@ async def test_a_lost_compare_and_set_reloads_the_rows(make: MakeTable, backend:
     mine, other = make("a"), make("b")
     clicks, browses = records(CLICKS, 100), records(BROWSES, 100)
     first, second = chunks(CLICKS, clicks)
-    await mine.apply(first, change(first.records))
+    await apply_one(mine, first, change(first.records))
     for chunk in chunks(BROWSES, browses):
-        await other.apply(chunk, change(chunk.records))
-    assert await mine.apply(second, change(second.records)) is Outcome.APPLIED
+        await apply_one(other, chunk, change(chunk.records))
+    assert await apply_one(mine, second, change(second.records)) is Outcome.APPLIED
     assert mine.stats.conflicts == 1
     assert await backend.rows(tag) == truth(clicks, browses)
 
@@ -116,42 +94,42 @@ async def test_a_zombie_with_an_old_token_is_refused_also_after_a_rollback(
     clicks, browses, orders = records(CLICKS, 100), records(BROWSES, 50), records(ORDERS, 50)
     first, second = chunks(CLICKS, clicks)
     (browse,), (order,) = chunks(BROWSES, browses), chunks(ORDERS, orders)
-    await zombie.apply(first, change(first.records))
+    await apply_one(zombie, first, change(first.records))
     saved = await backend.save(tag)
-    await zombie.apply(browse, change(browse.records))
+    await apply_one(zombie, browse, change(browse.records))
     await backend.restore(tag, saved)  # the store forgets the zombie's second step, the zombie does not
-    await owner.apply(order, change(order.records))  # and takes as many steps again: a counter would be where it was
-    assert await zombie.apply(second, change(second.records)) is Outcome.APPLIED
+    await apply_one(owner, order, change(order.records))  # as many steps again: a counter is where it was
+    assert await apply_one(zombie, second, change(second.records)) is Outcome.APPLIED
     assert zombie.stats.conflicts == 1
-    await owner.apply(browse, change(browse.records))
+    await apply_one(owner, browse, change(browse.records))
     assert await backend.rows(tag) == truth(clicks, browses, orders)
 
 
 async def test_after_a_rollback_the_next_chunk_rewinds(make: MakeTable, backend: Backend, tag: bytes) -> None:
     table, log = make(), records(CLICKS, 150)
     first, second, third = chunks(CLICKS, log)
-    await table.apply(first, change(first.records))
+    await apply_one(table, first, change(first.records))
     saved = await backend.save(tag)
-    await table.apply(second, change(second.records))
+    await apply_one(table, second, change(second.records))
     await backend.restore(tag, saved)
     with pytest.raises(Rewind) as rewind:
-        await table.apply(third, change(third.records))
+        await apply_one(table, third, change(third.records))
     assert rewind.value.offset == 50
     for chunk in (second, third):
-        await table.apply(chunk, change(chunk.records))
+        await apply_one(table, chunk, change(chunk.records))
     assert await backend.rows(tag) == truth(log)
 
 
 async def test_an_audit_sees_a_rollback_of_an_idle_partition(make: MakeTable, backend: Backend, tag: bytes) -> None:
     table, log = make(), records(CLICKS, 100)
     first, second = chunks(CLICKS, log)
-    await table.apply(first, change(first.records))
+    await apply_one(table, first, change(first.records))
     saved = await backend.save(tag)
-    await table.apply(second, change(second.records))
+    await apply_one(table, second, change(second.records))
     await backend.restore(tag, saved)
     assert table.fence(CLICKS, PARTITION) == 99
     assert await table.reload_fence(CLICKS, PARTITION) == 49
-    await table.apply(second, change(second.records))
+    await apply_one(table, second, change(second.records))
     assert await backend.rows(tag) == truth(log)
 
 
@@ -159,10 +137,10 @@ async def test_an_audit_sees_a_rollback_of_an_idle_partition(make: MakeTable, ba
 async def test_an_unknown_outcome_is_settled_by_reading_the_fence(
     make: MakeTable, backend: Backend, tag: bytes, luck: list[str], applied_unheard: int
 ) -> None:
-    table = make(store=Unlucky(backend.store, [*luck, "fine", *luck]))
+    table = make(store=Watched(backend.store, *luck, "fine", *luck))
     log = records(CLICKS, 150)
     for chunk in chunks(CLICKS, log):
-        assert await table.apply(chunk, change(chunk.records)) is Outcome.APPLIED
+        assert await apply_one(table, chunk, change(chunk.records)) is Outcome.APPLIED
     assert table.stats.unknown_applied >= applied_unheard
     assert table.stats.unknown >= len(luck)
     assert table.stats.applied == 150
@@ -170,11 +148,11 @@ async def test_an_unknown_outcome_is_settled_by_reading_the_fence(
 
 
 async def test_a_stale_chunk_is_not_waited_for(make: MakeTable, backend: Backend) -> None:
-    table = make(store=Unlucky(backend.store, ["lost"] * 1000))
+    table = make(store=Watched(backend.store, *["lost"] * 1000))
     (chunk,) = chunks(CLICKS, records(CLICKS, 10))
     answers = iter([False, False, True])
     with pytest.raises(Stale):
-        await table.apply(chunk, change(chunk.records), lambda: next(answers))
+        await apply_one(table, chunk, change(chunk.records), lambda: next(answers))
     assert table.weather.trouble is not None
 
 
@@ -182,12 +160,12 @@ async def test_a_cancelled_actor_leaves_the_table_exact(make: MakeTable, backend
     table, log = make(), records(CLICKS, 400)
     for chunk in chunks(CLICKS, log, 20):
         for _ in range(3):
-            task = asyncio.ensure_future(table.apply(chunk, change(chunk.records)))
+            task = asyncio.ensure_future(apply_one(table, chunk, change(chunk.records)))
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await table.apply(chunk, change(chunk.records))
+        await apply_one(table, chunk, change(chunk.records))
     assert await backend.rows(tag) == truth(log)
 
 
@@ -196,7 +174,7 @@ async def test_two_writers_racing_give_exact_rows(make: MakeTable, backend: Back
 
     async def run(table: UserTable, topic: str, log: Any) -> None:
         for chunk in chunks(topic, log, 20):
-            await table.apply(chunk, change(chunk.records))
+            await apply_one(table, chunk, change(chunk.records))
 
     tables = [make(writer) for writer in "ab"]
     await asyncio.gather(*[run(t, topic, log) for t in tables for topic, log in ((CLICKS, clicks), (BROWSES, browses))])
@@ -208,7 +186,7 @@ async def test_two_writers_racing_give_exact_rows(make: MakeTable, backend: Back
 async def test_rows_beyond_the_cache_are_read_again(make: MakeTable, backend: Backend, tag: bytes) -> None:
     table, log = make(cache_bytes=20 * LAYOUT.row_bytes), records(CLICKS, 400)
     for chunk in chunks(CLICKS, log, 16):
-        await table.apply(chunk, change(chunk.records))
+        await apply_one(table, chunk, change(chunk.records))
     assert await backend.rows(tag) == truth(log)
     assert table.stats.rows_read > len(truth(log))
 
@@ -216,11 +194,11 @@ async def test_rows_beyond_the_cache_are_read_again(make: MakeTable, backend: Ba
 async def test_the_earliest_deadline_of_a_queued_user_counts(make: MakeTable, backend: Backend, tag: bytes) -> None:
     table, log = make(), records(CLICKS, 40)
     early, late = chunks(CLICKS, log, 20)
-    await table.apply(early, change(early.records))
+    await apply_one(table, early, change(early.records))
     before = await backend.queue(tag)
     again = change(late.records)
     again.now_ms = again.heard_ms = NOW_MS + 5_000
-    await table.apply(late, again)
+    await apply_one(table, late, again)
     after = await backend.queue(tag)
     assert {user: after[user] for user in before} == before
     assert max(after.values()) > max(before.values())
@@ -229,31 +207,31 @@ async def test_the_earliest_deadline_of_a_queued_user_counts(make: MakeTable, ba
 async def test_a_released_partition_is_read_again(make: MakeTable, backend: Backend, tag: bytes) -> None:
     table, log = make(), records(CLICKS, 100)
     first, second = chunks(CLICKS, log)
-    await table.apply(first, change(first.records))
+    await apply_one(table, first, change(first.records))
     table.release(PARTITION)
     assert table.partitions(PARTITION) == 0
-    await table.apply(second, change(second.records))
+    await apply_one(table, second, change(second.records))
     assert await backend.rows(tag) == truth(log)
 
 
 async def test_a_failed_fold_leaves_no_trace(make: MakeTable, backend: Backend, tag: bytes) -> None:
     table, log = make(), records(CLICKS, 100)
     first, second = chunks(CLICKS, log)
-    await table.apply(first, change(first.records))
+    await apply_one(table, first, change(first.records))
     broken = change(second.records)
     broken.columns.kind[-1] = 200  # no such kind: the fold fails with some of its work done
     with pytest.raises(IndexError):
-        await table.apply(second, broken)
+        await apply_one(table, second, broken)
     assert not await table.folds(PARTITION, broken)
     assert await table.folds(PARTITION, change(second.records))
-    await table.apply(second, change(second.records))
+    await apply_one(table, second, change(second.records))
     assert await backend.rows(tag) == truth(log)
 
 
 async def test_rows_of_another_declaration_are_refused(make: MakeTable, backend: Backend, keys: Keys) -> None:
     (chunk,) = chunks(CLICKS, records(CLICKS, 10))
-    await make().apply(chunk, change(chunk.records))
+    await apply_one(make(), chunk, change(chunk.records))
     other = UserTable(backend.store, keys, Layout(merge(DEFAULT, {"history": 64})), writer="b")
     (again,) = chunks(CLICKS, records(CLICKS, 10, first=10))
     with pytest.raises(OtherDeclaration, match=r"features\.toml"):
-        await other.apply(again, change(again.records))
+        await apply_one(other, again, change(again.records))

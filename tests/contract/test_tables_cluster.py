@@ -13,7 +13,7 @@ from schemas.keys import Keys
 from streams.tables.part import Outcome
 from streams.tables.users import UserTable
 from streams.tables.weather import Weather
-from tests.chunked import LAYOUT, PARTITION, TOPICS, change, chunks, facts, records, truth
+from tests.chunked import LAYOUT, PARTITION, TOPICS, apply_one, change, chunks, facts, records, truth
 from tests.contract.backends import InRedis, client_of
 
 CLICKS = TOPICS.clicks
@@ -29,7 +29,7 @@ async def table_in(backend: InRedis, namespace: str) -> tuple[UserTable, bytes]:
 
 
 async def apply_all(table: UserTable, log: Any, size: int) -> list[Outcome]:
-    return [await table.apply(chunk, change(chunk.records)) for chunk in chunks(CLICKS, log, size)]
+    return [await apply_one(table, chunk, change(chunk.records)) for chunk in chunks(CLICKS, log, size)]
 
 
 async def test_a_killed_primary_that_comes_back_is_waited_for(

@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import Any
 
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from streams.chunks.chunk import Chunk
 from streams.tables.errors import Rewind
 from streams.tables.part import Outcome
-from streams.tables.store import ItemWrite, Move, Store, UserWrite
 from streams.tables.users import UserChange, UserTable
-from tests.chunked import PARTITION, TOPICS, change, chunks, records, truth
-from tests.contract.backends import Backend, MakeTable
+from tests.chunked import PARTITION, TOPICS, apply_one, change, chunks, records, truth
+from tests.contract.backends import Backend, MakeTable, Watched
 
 CLICKS, BROWSES, ORDERS = TOPICS.clicks, TOPICS.browses, TOPICS.orders
 EACH = (CLICKS, BROWSES, ORDERS)
-
-
-class Watched:
-    """A store that keeps the moves it was asked for; `luck` says of each whether its connection is lost."""
-
-    def __init__(self, store: Store, *luck: str) -> None:
-        self._store = store
-        self.luck = list(luck)
-        self.moves: list[Move] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def commit(self, tag: bytes, move: Move, write: UserWrite | ItemWrite) -> bool:
-        self.moves.append(move)
-        luck = self.luck.pop(0) if self.luck else "fine"
-        if luck == "lost":
-            raise RedisConnectionError(luck)
-        done = await self._store.commit(tag, move, write)
-        if luck == "unheard":
-            raise RedisConnectionError(luck)
-        return done
 
 
 def group(*members: Chunk) -> list[tuple[Chunk, UserChange]]:
@@ -51,8 +26,8 @@ async def test_a_group_moves_all_its_topics_in_one_step(make: MakeTable, backend
     store = Watched(backend.store)
     table, logs = make(store=store), [records(topic, n) for topic, n in zip(EACH, (60, 30, 90), strict=True)]
     firsts, seconds = zip(*[chunks(t, log, len(log) // 2) for t, log in zip(EACH, logs, strict=True)], strict=True)
-    assert await table.apply_group(group(*firsts)) == [Outcome.APPLIED] * 3
-    assert await table.apply_group(group(*seconds)) == [Outcome.APPLIED] * 3
+    assert await table.apply(group(*firsts)) == [Outcome.APPLIED] * 3
+    assert await table.apply(group(*seconds)) == [Outcome.APPLIED] * 3
     assert [len(move.steps) for move in store.moves] == [3, 3]
     assert await backend.rows(tag) == truth(*logs)
     meta = await backend.meta(tag)
@@ -67,8 +42,8 @@ async def test_what_becomes_of_one_chunk_does_not_hold_up_its_neighbours(
     first, _ = chunks(CLICKS, clicks)
     _, behind_a_hole = chunks(BROWSES, browses)
     (order,) = chunks(ORDERS, orders, 100)
-    await table.apply(first, change(first.records))
-    verdicts = await table.apply_group(group(first, behind_a_hole, order))
+    await apply_one(table, first, change(first.records))
+    verdicts = await table.apply(group(first, behind_a_hole, order))
     assert verdicts[0] is Outcome.SKIPPED
     assert isinstance(verdicts[1], Rewind)
     assert (verdicts[1].topic, verdicts[1].offset) == (BROWSES, 0)
@@ -83,9 +58,7 @@ async def test_a_chunk_that_grows_stale_is_dropped_and_the_others_go_on(
     store = Watched(backend.store, "lost", "lost")
     table, clicks, browses = make(store=store), records(CLICKS, 40), records(BROWSES, 40)
     (click,), (browse,) = chunks(CLICKS, clicks), chunks(BROWSES, browses)
-    verdicts = await table.apply_group(
-        group(click, browse), lambda chunk: chunk.topic == CLICKS and len(store.moves) == 2
-    )
+    verdicts = await table.apply(group(click, browse), lambda chunk: chunk.topic == CLICKS and len(store.moves) == 2)
     assert verdicts == [Outcome.STALE, Outcome.APPLIED]
     assert await backend.rows(tag) == truth(browses)
     assert [table.fence(topic, PARTITION) for topic in (CLICKS, BROWSES)] == [-1, 39]
@@ -98,7 +71,7 @@ async def test_the_unknown_outcome_of_a_group_is_settled_for_each(
     table = make(store=Watched(backend.store, *luck))
     logs = [records(topic, 50) for topic in EACH]
     members = [chunks(topic, log)[0] for topic, log in zip(EACH, logs, strict=True)]
-    assert await table.apply_group(group(*members)) == [Outcome.APPLIED] * 3
+    assert await table.apply(group(*members)) == [Outcome.APPLIED] * 3
     assert table.stats.unknown_applied == (3 if "unheard" in luck else 0)
     assert (table.stats.applied, table.stats.skipped) == (150, 0)
     assert await backend.rows(tag) == truth(*logs)
@@ -110,9 +83,9 @@ async def test_what_another_writer_applied_meanwhile_is_skipped_and_the_rest_cou
     mine, other = make("a"), make("b")
     clicks, browses = records(CLICKS, 100), records(BROWSES, 50)
     (first, second), (browse,) = chunks(CLICKS, clicks), chunks(BROWSES, browses)
-    await mine.apply(first, change(first.records))
-    await other.apply(browse, change(browse.records))
-    assert await mine.apply_group(group(second, browse)) == [Outcome.APPLIED, Outcome.SKIPPED]
+    await apply_one(mine, first, change(first.records))
+    await apply_one(other, browse, change(browse.records))
+    assert await mine.apply(group(second, browse)) == [Outcome.APPLIED, Outcome.SKIPPED]
     assert mine.stats.conflicts == 1
     assert await backend.rows(tag) == truth(clicks, browses)
 
@@ -128,7 +101,7 @@ async def test_writers_that_race_with_groups_of_their_own_cut_give_exact_rows(
         while any(left.values()):
             waiting = [topic for topic in EACH if left[topic]]
             chosen = random.sample(waiting, random.randint(1, len(waiting)))
-            verdicts = await table.apply_group(group(*[left[topic][0] for topic in chosen]))
+            verdicts = await table.apply(group(*[left[topic][0] for topic in chosen]))
             for topic, verdict in zip(chosen, verdicts, strict=True):
                 assert verdict in {Outcome.APPLIED, Outcome.SKIPPED}
                 left[topic].pop(0)

@@ -19,7 +19,7 @@ from streams.tables.part import Outcome
 from streams.tables.redis_store import RedisStore
 from streams.tables.users import UserTable
 from streams.tables.weather import Weather
-from tests.chunked import LAYOUT, PARTITION, TOPICS, change, chunks, facts, records, truth
+from tests.chunked import LAYOUT, PARTITION, TOPICS, apply_one, change, chunks, facts, records, truth
 
 CLICKS = TOPICS.clicks
 LOG = records(CLICKS, 150)
@@ -45,7 +45,7 @@ class Bench:
         return {key.removeprefix(prefix): await self.client.get(key) for key in found}
 
     async def apply(self, *wanted: Any) -> list[Outcome]:
-        return [await self.table.apply(chunk, change(chunk.records)) for chunk in wanted]
+        return [await apply_one(self.table, chunk, change(chunk.records)) for chunk in wanted]
 
 
 @asynccontextmanager
@@ -193,7 +193,7 @@ async def test_a_user_without_rights_is_told_not_waited_for(make_valkey: Callabl
         poor = Redis.from_url(url.replace("//", "//reader:secret@"), retry=Retry(NoBackoff(), 0))
         table = UserTable(RedisStore(poor), Keys(namespace), LAYOUT, writer="b")
         with pytest.raises(Broken, match="rights"):
-            await table.apply(FIRST, change(FIRST.records))
+            await apply_one(table, FIRST, change(FIRST.records))
         await poor.aclose()
         wrong = Redis.from_url(url.replace("//", "//reader:wrong@"), retry=Retry(NoBackoff(), 0))
         with pytest.raises(Broken):
@@ -209,5 +209,5 @@ async def test_a_long_chunk_is_written_in_slices(bench: Bench) -> None:
     (chunk,) = chunks(CLICKS, many, 10_000)
     for i in range(len(many)):
         whole.offsets[i] = i
-    assert await bench.table.apply(chunk, whole) is Outcome.APPLIED
+    assert await apply_one(bench.table, chunk, whole) is Outcome.APPLIED
     assert len(await bench.rows()) == len(many) == await bench.client.zcard(Keys.queue(bench.tag))

@@ -9,6 +9,7 @@ import pytest
 
 from deploy.stack import Broker, ValkeyCluster
 from model_server.scoring import ItemState, Requests, Scored
+from schemas import decisions, recommendations
 from schemas.items import Item
 from streams.features.columns import item_code
 from tests.affected import Popular, Shop, Source, catalogue, now_ms, open_shop, until, visits
@@ -46,6 +47,19 @@ async def test_a_click_becomes_a_candidate_a_gateway_can_send(shop: Shop) -> Non
     (push,) = await shop.push_log("u1")
     assert (push["item"], push["code"], push["dedup_key"]) == ("i0", str(item_code("i0")), candidate.dedup_key)
     assert (await shop.queued(), await shop.leased()) == ({}, 0)
+
+
+async def test_no_candidate_is_in_kafka_before_its_decision(shop: Shop) -> None:
+    await shop.list_items(*catalogue(20))
+    await shop.affect(*visits([f"u{i}" for i in range(20)]))
+    await shop.drain()
+    topics = shop.installation.topics
+    candidates, told = [await shop.installation.read(topic) for topic in (topics.recommendations, topics.decisions)]
+    decided_ms = {decisions.decode(record.value).decision_id: record.timestamp for record in told}
+    assert len(candidates) == 20
+    for record in candidates:
+        # Written at the produce: a decision that waited for its candidate would be later by a round trip to Kafka.
+        assert decided_ms[recommendations.decode(record.value).decision_id] <= record.timestamp
 
 
 async def test_every_affected_user_ends_in_exactly_one_decision(shop: Shop) -> None:

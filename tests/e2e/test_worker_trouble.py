@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,8 @@ async def test_poison_ends_in_the_dead_letters_and_its_neighbours_count(installa
     assert buried == {(record.key, record.value) for record in [*bad, foreign]}
     assert all(letter.detail and letter.topic.startswith(installation.topics.prefix) for letter in letters)
     assert worker.metric("kairos_dead_letters_total") == len(letters)
+    told = re.findall(r"Dead letter \((.+?)\) from", worker.text)
+    assert sorted(told) == sorted({letter.reason for letter in letters})
     assert worker.term() == 0
 
 

@@ -56,6 +56,15 @@ def test_a_missing_extra_names_the_line_to_type(
     assert "'torch>=" in said
 
 
+@pytest.mark.parametrize("command", ["model", "train"])
+def test_a_service_does_not_start_without_its_extra(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda module: None if module == "scipy" else module)
+    assert cli.main([command, "--help"]) == 1
+    assert capsys.readouterr().err.startswith("The package scipy is missing (extra 'model'). Type:\n  pip install ")
+
+
 def test_a_missing_module_that_no_extra_brings_is_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     _version_raises(monkeypatch, ModuleNotFoundError("No module named 'streams.gone'", name="streams.gone"))
     with pytest.raises(ModuleNotFoundError):

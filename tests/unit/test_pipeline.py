@@ -35,6 +35,7 @@ from tests.chunked import (
     chunks,
     event,
     facts,
+    process_one,
     records,
     truth,
 )
@@ -72,7 +73,7 @@ class Story:
         return self
 
     async def process(self, *wanted: Chunk) -> list[Outcome]:
-        return [await self.pipeline.process(chunk) for chunk in wanted]
+        return [await process_one(self.pipeline, chunk) for chunk in wanted]
 
     @property
     def rows(self) -> dict[bytes, bytes]:
@@ -148,7 +149,7 @@ async def test_a_skipped_chunk_and_a_hole_send_nothing(story: Story) -> None:
 
 async def test_a_stale_chunk_is_given_up(story: Story) -> None:
     (chunk,) = chunks(CLICKS, records(CLICKS, 10))
-    assert await story.pipeline.process(chunk, lambda: True) is Outcome.STALE
+    assert await process_one(story.pipeline, chunk, lambda: True) is Outcome.STALE
     assert story.told == []
     assert story.rows == {}
 
@@ -255,7 +256,7 @@ async def test_poison_is_set_aside_alone(item: str) -> None:
 async def test_a_group_leaves_together_and_its_rows_are_those_of_one_after_the_other(story: Story) -> None:
     clicks, browses = records(CLICKS, 40), records(BROWSES, 60)
     bad = one(*pairs(clicks), (USERS[0], b"{"))
-    assert await story.pipeline.process_group([bad, *chunks(BROWSES, browses, 60)]) == [Outcome.APPLIED] * 2
+    assert await story.pipeline.process([bad, *chunks(BROWSES, browses, 60)]) == [Outcome.APPLIED] * 2
     assert story.told == ["letters", "deltas", "commit fine"]
     assert story.rows == truth(clicks, browses)
     assert {DeltaSource.of(record.headers).topic for record in story.records} == {CLICKS, BROWSES}
@@ -266,16 +267,16 @@ async def test_poison_of_one_chunk_leaves_its_neighbours_whole(item: str) -> Non
     story = await Story(encoder=Touchy(DEFAULT)).begin()
     clicks, browses = records(CLICKS, 30), records(BROWSES, 50)
     spoilt = one(*pairs(clicks), (USERS[5], event(USERS[5], item=item)))
-    assert await story.pipeline.process_group([spoilt, *chunks(BROWSES, browses)]) == [Outcome.APPLIED] * 2
+    assert await story.pipeline.process([spoilt, *chunks(BROWSES, browses)]) == [Outcome.APPLIED] * 2
     assert story.rows == truth(clicks, browses)
     assert [(letter.topic, letter.reason, letter.record.offset) for letter in story.letters] == [(CLICKS, "poison", 30)]
 
 
 async def test_a_hole_or_a_stale_chunk_does_not_hold_up_its_group(story: Story) -> None:
     first, third, browse = *chunks(CLICKS, records(CLICKS, 100)), *chunks(BROWSES, records(BROWSES, 50))
-    rewind, applied = await story.pipeline.process_group([third, browse])
+    rewind, applied = await story.pipeline.process([third, browse])
     assert (type(rewind), applied) == (Rewind, Outcome.APPLIED)
-    stale_and_good = await story.pipeline.process_group([browse, first], lambda chunk: chunk.topic == BROWSES)
+    stale_and_good = await story.pipeline.process([browse, first], lambda chunk: chunk.topic == BROWSES)
     assert stale_and_good == [Outcome.STALE, Outcome.APPLIED]
 
 
