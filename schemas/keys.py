@@ -22,6 +22,16 @@ class Keys:
         return b"{kairos:%b:i%d}" % (self.namespace.encode(), partition)
 
     @staticmethod
+    def installation(name: str) -> bytes:
+        """HASH: the namespaces in force for an installation."""
+        return b"{kairos:%b}:live" % name.encode()
+
+    @staticmethod
+    def runs(installation: str) -> bytes:
+        """HASH: what is known of each run that was built beside an installation, as JSON by its namespace."""
+        return b"{kairos:%b}:runs" % installation.encode()
+
+    @staticmethod
     def meta(tag: bytes) -> bytes:
         """HASH: the fence (version token, topic ids, bases, last applied offsets)."""
         return tag + b":m"

@@ -1,0 +1,111 @@
+"""What the operator's verbs have in common: how a plan, progress and a verdict reach a person or a program.
+
+With `--json` standard output is one JSON object and nothing else; progress and complaints go to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from streams.service import settings
+
+GOOD, BAD = 0, 1
+SAY_EVERY_S = 10.0
+"""How often progress is said where there is no terminal to draw on."""
+
+
+def parser(name: str, about: str, cls: type, *, acts: bool) -> argparse.ArgumentParser:
+    """The parser of `kairos NAME` with the settings of `cls` in its help; `acts`: it changes something on --execute."""
+    made = argparse.ArgumentParser(
+        prog=f"kairos {name}",
+        description=about,
+        epilog=settings.help_text(cls),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--json", action="store_true", help="one JSON object instead of a page")
+    if acts:
+        made.add_argument("--execute", action="store_true", help="do it; without this the plan is all that happens")
+    return made
+
+
+class Telling:
+    """Tells people (pages, a bar) or, `as_json`, programs (one object at the end)."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._told: dict[str, Any] = {}
+
+    def page(self, shown: RenderableType) -> None:
+        """Something for people alone."""
+        if not self.as_json:
+            self.console.print(shown)
+
+    def facts(self, **facts: object) -> None:
+        """Something for programs alone; later facts of a name replace earlier ones."""
+        self._told |= facts
+
+    def plan(self, plan: Mapping[str, object], shown: RenderableType, *, execute: bool) -> None:
+        """The plan, and that it is only a plan where it is."""
+        self.facts(plan=dict(plan), executed=execute)
+        self.page(shown)
+        if not execute:
+            self.page("[dim]This is the plan: nothing was done. Add --execute to do it.[/]")
+
+    def complain(self, sentence: str) -> None:
+        """Say what is wrong on standard error."""
+        self.facts(error=sentence)
+        self._errors.print(sentence, markup=False)
+
+    @contextmanager
+    def progress(self, what: str, total: float, unit: str = "records") -> Iterator[Bar]:
+        """A bar with rate and time left on a terminal, else a line every ten seconds; on standard error."""
+        bar = Bar(self._errors, what, total, unit)
+        with bar.drawn:
+            yield bar
+
+    def end(self, status: int) -> int:
+        """Write the object where one is wanted; returns `status`, the exit code."""
+        if self.as_json:
+            sys.stdout.write(orjson.dumps(self._told | {"status": status}, option=orjson.OPT_INDENT_2).decode() + "\n")
+        return status
+
+
+class Bar:
+    """Progress of one piece of work in `unit`s; `per_s` is its rate since it began."""
+
+    def __init__(self, console: Console, what: str, total: float, unit: str) -> None:
+        self._console, self._what, self._total, self._unit = console, what, total, unit
+        self._began_s = self._said_s = time.monotonic()
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+        self.drawn = Progress(
+            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+        )
+        self._task = self.drawn.add_task(what, total=total, rate="")
+        self.done = 0.0
+
+    @property
+    def per_s(self) -> float:
+        """Units a second until now."""
+        return self.done / max(time.monotonic() - self._began_s, 1e-9)
+
+    def at(self, done: float, total: float | None = None) -> None:
+        """So much is done, of a total that may have grown."""
+        self.done, self._total = done, self._total if total is None else total
+        rate = f"{self.per_s:,.0f} {self._unit}/s"
+        self.drawn.update(self._task, completed=done, total=self._total, rate=rate)
+        now_s = time.monotonic()
+        if not self._console.is_terminal and now_s - self._said_s >= SAY_EVERY_S:
+            self._said_s = now_s
+            left_s = (self._total - done) / max(self.per_s, 1e-9)
+            self._console.print(f"{self._what}: {done:,.0f} of {self._total:,.0f}, {rate}, {left_s:,.0f} s left")
