@@ -1,8 +1,9 @@
 """Which namespace is in force for an installation, and which runs were built beside it.
 
 An installation is what KAIROS_NAMESPACE names. Its rows lie in a namespace: at first the one of the same name, after
-`kairos promote RUN` the run's. Two words of one hash say which: `live` is folded into by stream workers, `serving` is
-read by model workers and by people who ask; they differ only while a promotion is under way. `previous` is the way back.
+`kairos promote RUN` the run's. Two words of one hash say which: `live` is folded into by stream workers, `serving`
+is read by model workers and by people who ask; they differ only while a promotion is under way. `previous` is the way
+back.
 """
 
 from __future__ import annotations
@@ -40,4 +41,4 @@ async def runs(client: Client, installation: str) -> dict[str, dict[str, Any]]:
 async def register(client: Client, installation: str, run: str, about: Mapping[str, object]) -> bool:
     """Write down a run unless there is one of the name; whether it is new."""
     key, told = Keys.runs(installation).decode(), orjson.dumps(dict(about)).decode()
-    return bool(await cast("Awaitable[int]", client.hsetnx(key, run, told)))
+    return bool(await client.hsetnx(key, run, told))
