@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
-from model_server.queue import BACKFILL, Lease
+from model_server.queue import Lease
+from streams.features.declaration import BACKFILL
 
 Reason = Literal["full", "tokens", "delay", "deadline", "drain"]
 P = TypeVar("P")

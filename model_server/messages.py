@@ -11,13 +11,14 @@ from model_server.policy.decide import Ending
 from model_server.policy.identity import collapse_key, dedup_key
 from model_server.policy.pushes import Push, Retraction, encode, mark_retracted
 from model_server.policy.settings import DAY_MS, PolicySettings
-from model_server.queue import BACKFILL, Lease
+from model_server.queue import Lease
 from model_server.scoring import Scored
 from schemas import decisions, recommendations
 from schemas.decisions import Chosen, Decision
 from schemas.recommendations import Caps, Exploration, Guard, Offer, QuietHours, Recipient, Recommendation, Scores
 from schemas.recommendations import Versions as VersionsOf
 from schemas.topics import Topics
+from streams.features.declaration import BACKFILL
 from streams.service.outbox import Outgoing
 
 

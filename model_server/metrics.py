@@ -9,12 +9,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from model_server.batcher import Batch
 from model_server.items import Poll
 from model_server.messages import Ended, Records
+from model_server.policy.decide import Ending
 from model_server.queue import Taken
 from model_server.scoring import Scored
+from streams.features.declaration import CLASSES
 
 T = TypeVar("T")
-
-CLASSES = ("purchase", "click", "browse", "back-fill")
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 _FORWARD = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -112,8 +112,7 @@ class ModelMetrics:
 
     def users_ended(self, ended: Sequence[Ended], records: Sequence[Records], produced_ms: int) -> None:
         """Account for users whose records are acknowledged at `produced_ms`."""
-        last = [(each.ending.outcome, each.ending.steps[-1]) for each in ended]
-        for labels, n in Counts((outcome, step.stage, step.rule) for outcome, step in last).items():
+        for labels, n in Counts(_why(each.ending) for each in ended).items():
             self.decisions.labels(*labels).inc(n)
         for status, n in Counts(candidate.status for record in records for candidate in record.sent).items():
             self.candidates.labels(status).inc(n)
@@ -127,6 +126,12 @@ class ModelMetrics:
                 decided.observe(since_s)
                 if record.sent:
                     sent.observe(since_s)
+
+
+def _why(ending: Ending) -> tuple[str, str, str]:
+    """Outcome, and stage and rule of the step that settled it; none settled one who passed all."""
+    step = ending.steps[-1]
+    return (ending.outcome, "", "") if ending.outcome == "sent" else (ending.outcome, step.stage, step.rule)
 
 
 def _by_class(things: Iterable[T], priority: Callable[[T], int]) -> dict[int, list[T]]:

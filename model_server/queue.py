@@ -26,12 +26,12 @@ from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
 from schemas.keys import Keys
+from streams.features.declaration import BACKFILL
 
 Client = Redis | RedisCluster
 T = TypeVar("T")
 
 PUSH_LOG_TTL_S = 40 * 86_400
-BACKFILL = 3
 
 # ARGV: now * 4, due * 4 + 3, expiry * 4, limit, page, due of the back-fill * 4 + 3.
 # Reply: length of the queue, leases returned to it, next score or '', then user, score for each user taken.
@@ -116,7 +116,7 @@ class Lease:
 
     @property
     def priority(self) -> int:
-        """0 cart or purchase, 1 click, 2 browse and others, 3 back-fill."""
+        """Class of the rescore, an index into `streams.features.declaration.CLASSES`."""
         return self.score & 3
 
 

@@ -31,7 +31,8 @@ class ChunkAgent:
     """One actor a topic and partition; the actors of a partition apply what they hold at the same time together.
 
     No exception but the fatal ones leaves it; those end the process (CrashingSupervisor).
-    `outcomes` counts chunks by what became of them; `applied_ms` is the record time of the newest applied record.
+    `outcomes` counts chunks by what became of them; `applied_ms` is Kafka's time of the newest record
+    that needs no more work.
     """
 
     def __init__(self, app: ChunkedApp, topics: Sequence[str], processor: Processor, name: str) -> None:
@@ -63,8 +64,10 @@ class ChunkAgent:
             await self._consumer.rewind(tp, verdict.offset)
             return False
         self.outcomes[verdict.value] += 1
+        if verdict is Outcome.STALE:
+            return False
         self.applied_ms[tp] = chunk.records[-1].timestamp
-        return verdict is not Outcome.STALE
+        return True
 
     @property
     def _consumer(self) -> ChunkConsumer:

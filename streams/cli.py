@@ -89,8 +89,3 @@ def _parser(name: str, about: str, cls: type) -> argparse.ArgumentParser:
         epilog=settings.help_text(cls),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-
-worker_main = worker
-topics_main = topics
-inspect_main = inspect

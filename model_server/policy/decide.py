@@ -18,8 +18,8 @@ Outcome = Literal["sent", "held", "refused"]
 class Ending:
     """How one user ended; the last step settled it.
 
-    `retry_ms`: for a held user, when to try again. `picks`: for a sent one the candidates chosen, for a scored and
-    refused one the best candidate (indices along K).
+    `retry_ms`: for a held user, when to try again. `picks`: for a sent one the candidates chosen, for a scored one
+    that got none the candidate that the steps are about (indices along K).
     """
 
     outcome: Outcome
@@ -58,29 +58,39 @@ def admit(facts: UserFacts, settings: PolicySettings) -> list[Admission]:
 
 
 def decide(items: ItemFacts, admissions: Sequence[Admission], settings: PolicySettings) -> list[Ending]:
-    """End U scored users: the best candidates that pass every rule, else why the best one failed."""
+    """End U scored users: the best candidates that pass every rule, else why the best one failed.
+
+    A user is held where every candidate fails and a rule only holds back the best one that is not refused.
+    """
     verdicts = [rule(items, settings) for rule in ITEM_RULES]
     failed = np.stack([~verdict.passed for verdict in verdicts])
     passed = ~np.logical_or.reduce(failed, axis=0)
+    refused = np.logical_or.reduce([f for f, v in zip(failed, verdicts, strict=True) if v.retry_ms is None], axis=0)
     chosen = passed & (np.cumsum(passed, axis=1) <= settings.slots)
-    looked_at = passed.argmax(1)
-    settled = failed[:, :, 0].argmax(0).tolist()
-    sent = np.logical_or.reduce(passed, axis=1).tolist()
+    sent = passed.any(1)
+    looked_at = np.where(sent, passed.argmax(1), (~refused).argmax(1))
+    told = [_at(verdict, looked_at) for verdict in verdicts]
+    settled = np.stack([~verdict.passed for verdict in told]).argmax(0).tolist()
     endings = []
-    for user, steps in enumerate(_steps([_at(verdict, looked_at) for verdict in verdicts])):
-        before = admissions[user].steps
+    for user, after in enumerate(_steps(told)):
+        before, at = admissions[user].steps, int(looked_at[user])
         if sent[user]:
-            endings.append(Ending("sent", before + steps, picks=tuple(np.flatnonzero(chosen[user]).tolist())))
-        else:
-            picks = (0,) if items.present[user, 0] else ()
-            endings.append(Ending("refused", before + steps[: settled[user] + 1], picks=picks))
+            endings.append(Ending("sent", before + after, picks=tuple(np.flatnonzero(chosen[user]).tolist())))
+            continue
+        until_ms, steps = told[settled[user]].retry_ms, before + after[: settled[user] + 1]
+        picks = (at,) if items.present[user, at] else ()
+        held = until_ms is not None
+        endings.append(Ending("held" if held else "refused", steps, int(until_ms[user]) if held else None, picks))
     return endings
 
 
 def _at(verdict: Verdict, candidate: NDArray[np.int64]) -> Verdict:
     """The verdict on one candidate of each user."""
     users = np.arange(len(candidate))
-    return verdict._replace(value=verdict.value[users, candidate], passed=verdict.passed[users, candidate])
+    retry_ms = None if verdict.retry_ms is None else verdict.retry_ms[users, candidate]
+    return verdict._replace(
+        value=verdict.value[users, candidate], passed=verdict.passed[users, candidate], retry_ms=retry_ms
+    )
 
 
 def _steps(verdicts: Sequence[Verdict]) -> list[list[Step]]:

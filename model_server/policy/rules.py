@@ -159,3 +159,4 @@ ITEM_RULES: tuple[ItemRule, ...] = (
     optout_risk,
     score,
 )
+"""After scoring, on every candidate; one that fails a rule leaves its place to the next best."""

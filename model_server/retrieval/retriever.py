@@ -39,15 +39,14 @@ class Quotas:
     hour_of_day: int = 15
     scene: int = 20
     category: int = 30
-    shorter: tuple[int, ...] = (15, 30, 25)
+    windows: tuple[tuple[str, int], ...] = (("1h", 15), ("24h", 30), ("7d", 25))
+    other_window: int = 20
     explored: int = 10
 
     def of_windows(self, declaration: Declaration) -> dict[str, int]:
         """Width of the list of each rolling window: the shortest has none, the longest fills what the others leave."""
-        names = [window.name for window in declaration.windows]
-        widths = dict.fromkeys(names[1:-1], 20)
-        widths.update(zip(names[1:-1], self.shorter, strict=False))
-        return widths
+        known = dict(self.windows)
+        return {window.name: known.get(window.name, self.other_window) for window in declaration.windows[1:-1]}
 
 
 class Found(NamedTuple):

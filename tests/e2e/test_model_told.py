@@ -27,7 +27,7 @@ async def test_probes_and_metrics_tell_how_it_goes(shop: Shop) -> None:
         await until(lambda: _decided(shop, 1))
         text = await asyncio.to_thread(_get, f"http://{life.address}/metrics")
         assert (await asyncio.to_thread(_get, f"http://{life.address}/ready")).startswith("{")
-    assert 'kairos_decisions_total{outcome="sent",rule="score",stage="score"} 1.0' in text
+    assert 'kairos_decisions_total{outcome="sent",rule="",stage=""} 1.0' in text
     assert 'kairos_event_to_candidate_seconds_count{class="click"} 1.0' in text
     assert 'kairos_model_info{version="popular-1"} 1.0' in text
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model_server.policy import decide as deciding
 from model_server.policy.decide import Ending, Outcome, admit, decide
 from model_server.policy.identity import collapse_key, dedup_key
 from model_server.policy.pushes import KEPT, Push, columns, decode, encode, mark_retracted, retractions
-from model_server.policy.rules import ITEM_RULES, USER_RULES, ItemFacts, UserFacts, already_bought
+from model_server.policy.rules import ITEM_RULES, USER_RULES, ItemFacts, UserFacts, Verdict, already_bought
 from model_server.policy.settings import DAY_MS, PolicySettings
 from streams.service.settings import SettingsError, read
 
@@ -259,3 +260,31 @@ def test_quiet_hours_are_read_as_local_minutes() -> None:
     assert read(PolicySettings, {"KAIROS_QUIET_HOURS": "23:30-06:15"}).quiet_minutes == (1_410, 375)
     with pytest.raises(SettingsError, match="is no pair of local times, as 22:00-08:00"):
         read(PolicySettings, {"KAIROS_QUIET_HOURS": "22-8"})
+
+
+def resting(facts: ItemFacts, _: PolicySettings) -> Verdict:
+    """An item rule of a shop's own that only holds back: an item rests for an hour after its push."""
+    passed = facts.now_ms - facts.pushed_ms >= HOUR_MS
+    return Verdict("item", "resting", np.zeros(passed.shape), 0.0, passed, facts.pushed_ms + HOUR_MS)
+
+
+@pytest.mark.parametrize(
+    ("facts", "outcome", "rule", "picks", "retry_ms"),
+    [
+        ({"pushed_ms": [[T - 1, 0]]}, "sent", "resting", (1,), None),
+        ({"pushed_ms": [[T - 1, T - 2]]}, "held", "resting", (0,), T - 1 + HOUR_MS),
+        # The best one is refused for good, and the next best will do in an hour.
+        ({"pushed_ms": [[T - 1, T - 2]], "listed": [[False, True]]}, "held", "resting", (1,), T - 2 + HOUR_MS),
+        ({"pushed_ms": T - 1, "listed": False}, "refused", "unlisted", (0,), None),
+        ({"pushed_ms": T - 1, "present": False}, "refused", "no_candidate", (), None),
+    ],
+)  # fmt: skip
+def test_an_item_rule_may_hold_a_user_back_where_nothing_else_can_be_sent(
+    monkeypatch: pytest.MonkeyPatch, facts: dict[str, Any], outcome: str, rule: str, picks: Any, retry_ms: int | None
+) -> None:
+    without = tuple(r for r in ITEM_RULES if r.__name__ != "already_pushed")
+    monkeypatch.setattr(deciding, "ITEM_RULES", (*without, resting))
+
+    ending = decided(items(2, **facts))
+
+    assert (ending.outcome, ending.steps[-1].rule, ending.picks, ending.retry_ms) == (outcome, rule, picks, retry_ms)

@@ -15,6 +15,7 @@ from model_server.retrieval.retriever import Quotas
 from model_server.training.asof import Replay
 from model_server.training.neighbours import NeighbourLimits, build_neighbours
 from model_server.training.requests import Moments, moments, target_kinds
+from streams.features import features_file
 from streams.features.declaration import DEFAULT
 from tests.shoplog import recorded
 
@@ -88,6 +89,11 @@ class Walked:
 @pytest.fixture(scope="module")
 def walked() -> Walked:
     return Walked()
+
+
+def test_a_new_window_leaves_the_lists_of_the_others_as_wide_as_they_were() -> None:
+    before = Quotas().of_windows(DEFAULT)
+    assert Quotas().of_windows(features_file.merge(DEFAULT, {"windows": {"3h": "3h"}})) == {**before, "3h": 20}
 
 
 def test_own_counts_are_those_of_the_log_before_the_request(walked: Walked) -> None:
