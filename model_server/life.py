@@ -34,7 +34,7 @@ from streams.service import http
 from streams.service.clock import Clock
 from streams.service.outbox import Outbox, OutboxError
 from streams.service.redis import connect, eviction, eviction_policies
-from streams.service.trouble import TROUBLE, passes
+from streams.service.trouble import TROUBLE, clause, passes
 from streams.service.waiting import Waiting
 
 EXIT_FAULT, EXIT_AGAIN, EXIT_REFUSED = 1, 75, 78
@@ -195,7 +195,9 @@ def _code(error: BaseException) -> int:
         log.critical("%s", error)
         return EXIT_REFUSED
     if isinstance(error, RedisError):
-        log.critical("Redis refuses and will go on to: %s. Check the user's rights and what the keys hold.", error)
+        log.critical(
+            "Redis refuses and will go on to: %s. Check the user's rights and what the keys hold.", clause(error)
+        )
         return EXIT_REFUSED
     if isinstance(error, KafkaError | OSError):
         log.critical("%s", error)

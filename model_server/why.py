@@ -20,6 +20,7 @@ from schemas.faults import bad_ids
 from schemas.partition import partition_of
 from streams.service.kafka import client_options
 from streams.service.settings import Connections
+from streams.service.trouble import clause
 
 FIRST_WINDOW = 500
 GROWTH = 4
@@ -55,10 +56,10 @@ async def why(connections: Connections, user: str, *, newest: int, as_json: bool
     try:
         found = await read(connections, user, newest)
     except WhyError as error:
-        print(f"The decisions cannot be read: {error}.", file=sys.stderr)
+        print(f"The decisions cannot be read: {clause(error)}.", file=sys.stderr)
         return 1
     except (KafkaError, OSError) as error:
-        print(f"The decisions cannot be read ({error}): set KAIROS_KAFKA to where they are.", file=sys.stderr)
+        print(f"The decisions cannot be read ({clause(error)}): set KAIROS_KAFKA to where they are.", file=sys.stderr)
         return 1
     if not found:
         print(f"No decision about user {user} is kept in {connections.topics.decisions}.", file=sys.stderr)

@@ -10,7 +10,7 @@ from rich.console import Console
 from schemas.faults import bad_ids
 from streams.inspect import facts, item_codes, show
 from streams.service.clock import Clock
-from streams.service.trouble import TROUBLE
+from streams.service.trouble import TROUBLE, clause
 from streams.settings import Tools
 from streams.tables.look import item_names, look, partitions_of
 from streams.wiring import Tables
@@ -24,7 +24,7 @@ async def inspect_user(tools: Tools, user: str, *, as_json: bool, newest: int) -
     try:
         return await _inspect(tables, tools, user, as_json=as_json, newest=newest)
     except TROUBLE as error:
-        return _complain(f"Redis does not answer ({error}): set KAIROS_REDIS to where it is.")
+        return _complain(f"Redis does not answer ({clause(error)}): set KAIROS_REDIS to where it is.")
     finally:
         await tables.close()
 

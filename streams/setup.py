@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from streams.admin import administering, create_topics, describe, initialise
 from streams.service.kafka import client_options
+from streams.service.trouble import clause
 from streams.settings import Tools
 from streams.tables.errors import TableError
 from streams.topic_check import check
@@ -93,7 +94,7 @@ class SetUp:
             self.console.print(f"[red]✗[/] {escape(str(refusal))}")
         except (KafkaError, OSError) as error:
             where = self.tools.connections.kafka
-            reason = escape(str(error) or type(error).__name__)
+            reason = escape(clause(error))
             self.console.print(f"[red]✗[/] Kafka at {where} does not answer: {reason}\n  [dim]→[/] Set KAIROS_KAFKA.")
         finally:
             await tables.close()

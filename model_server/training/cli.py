@@ -19,6 +19,7 @@ from streams.features.declaration import DEFAULT
 from streams.features.features_file import load
 from streams.service import settings
 from streams.service.settings import Connections, setting, time_zone
+from streams.service.trouble import clause
 
 if TYPE_CHECKING:
     from model_server.training.config import TrainConfig
@@ -110,7 +111,9 @@ def _of_topics(connections: Connections, bars: Bars) -> tuple[list[Any], dict[st
                 read_topics(connections, lambda total: stack.enter_context(bars.step("read topics", total)))
             )
         except KafkaError as error:
-            message = f"Kafka at {connections.kafka} does not answer ({error}): is KAIROS_KAFKA right, is it running?"
+            message = (
+                f"Kafka at {connections.kafka} does not answer ({clause(error)}): is KAIROS_KAFKA right, is it running?"
+            )
             raise OSError(message) from error
 
 

@@ -1,4 +1,4 @@
-"""Which trouble with Redis passes, so that the same call may work later: one rule for both services."""
+"""How trouble is told, and which trouble with Redis passes, so that the same call may work later: for both services."""
 
 import asyncio
 
@@ -38,6 +38,11 @@ _PASSING = (
 )
 # Error words that redis-py has no class for where they come out of a script.
 _PASSING_WORDS = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNKILLABLE ", "TRYAGAIN ", "CLUSTERDOWN ", "LOADING ", "OOM ")
+
+
+def clause(error: BaseException) -> str:
+    """What an error says as a part of a longer sentence: without a stop at its end, its type where it says nothing."""
+    return str(error).strip().rstrip(". ") or type(error).__name__
 
 
 def passes(error: BaseException) -> bool:

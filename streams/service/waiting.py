@@ -6,6 +6,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from streams.service.trouble import clause
+
 T = TypeVar("T")
 
 FIRST_PAUSE_S = 0.1
@@ -47,7 +49,7 @@ class Waiting:
                 if not passes(error):
                     raise
                 tries += 1
-                self.on(name, f"{str(error) or type(error).__name__} (attempt {tries}, again in {pause_s:.1f} s)")
+                self.on(name, f"{clause(error)} (attempt {tries}, again in {pause_s:.1f} s)")
                 await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
                 pause_s = min(pause_s * 2, longest_pause_s)
             else:
