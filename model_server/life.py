@@ -32,6 +32,7 @@ from streams.features.items import ItemLayout
 from streams.features.rows import Layout
 from streams.service import http
 from streams.service.clock import Clock
+from streams.service.entry import Doorkeeper
 from streams.service.outbox import Outbox, OutboxError
 from streams.service.redis import connect, eviction, eviction_policies
 from streams.service.trouble import TROUBLE, clause, passes
@@ -73,6 +74,7 @@ class Life:
         self._redis: Any = connect(settings.connections)
         self._outbox: Outbox | None = None
         self._worker: Worker | None = None
+        self._doorkeeper = Doorkeeper(settings.connections, lambda: self._outbox is not None and self._outbox.trouble)
 
     async def run(self, stop: asyncio.Event) -> int:
         """Live until `stop` is set, the queue is empty in drain mode, or something ends this life; the exit code."""
@@ -81,18 +83,20 @@ class Life:
             self.address = server.address
             log.info("Probes and metrics on http://%s/ready", server.address)
             working, stopping = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
+            watching = asyncio.create_task(self._doorkeeper.watch())
             try:
                 await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 return await self._leave(working)
             finally:
                 stopping.cancel()
+                watching.cancel()
                 await self._close(working)
 
     def missing(self) -> Mapping[str, str]:
         """What keeps this worker from being ready, each with a sentence; empty when it works."""
         missing = dict(self._waiting.missing)
         if self._outbox is not None and self._outbox.trouble:
-            missing["Kafka"] = self._outbox.trouble
+            missing["Kafka"] = self._doorkeeper.why or self._outbox.trouble
         if not missing and self._worker is None:
             missing["worker"] = "It is starting."
         return missing
@@ -144,7 +148,7 @@ class Life:
         items.advance()
         self.metrics.items_read(len(items.arrays.ids), None)
         outbox = self._outbox = Outbox(settings.connections, partitions=partitions)
-        await self._waiting.until("Kafka", outbox.start, (KafkaError, OSError))
+        await self._waiting.until("Kafka (KAIROS_KAFKA)", outbox.start, (KafkaError, OSError))
         rankers = await asyncio.to_thread(self._rankers, settings, self.declaration)
         self.metrics.serving(rankers.current().version)
         await look_for_bundle(rankers, self.metrics)

@@ -18,6 +18,7 @@ from model_server.policy.rules import ITEM_RULES, USER_RULES, Verdict
 from schemas.decisions import Decision, Step, decode
 from schemas.faults import bad_ids
 from schemas.partition import partition_of
+from streams.service.entry import NoEntryError, entering
 from streams.service.kafka import client_options
 from streams.service.settings import Connections
 from streams.service.trouble import clause
@@ -54,7 +55,11 @@ async def why(connections: Connections, user: str, *, newest: int, as_json: bool
         print(sentence, file=sys.stderr)
         return 1
     try:
-        found = await read(connections, user, newest)
+        async with entering(connections):
+            found = await read(connections, user, newest)
+    except NoEntryError as error:
+        print(f"The decisions cannot be read. {error}", file=sys.stderr)
+        return 1
     except WhyError as error:
         print(f"The decisions cannot be read: {clause(error)}.", file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from streams.admin import administering, create_topics, describe, initialise
+from streams.service.entry import NoEntryError, entering
 from streams.service.kafka import client_options
 from streams.service.trouble import clause
 from streams.settings import Tools
@@ -88,9 +89,11 @@ class SetUp:
     async def _attempt(self, do: Callable[[Tables], Awaitable[int]]) -> int:
         tables = Tables(self.tools)
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
+            async with entering(self.tools.connections), asyncio.timeout(ANSWER_WITHIN_S):
                 return await do(tables)
         except TableError as refusal:
+            self.console.print(f"[red]✗[/] {escape(str(refusal))}")
+        except NoEntryError as refusal:
             self.console.print(f"[red]✗[/] {escape(str(refusal))}")
         except (KafkaError, OSError) as error:
             where = self.tools.connections.kafka

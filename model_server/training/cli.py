@@ -104,12 +104,15 @@ def _of_topics(connections: Connections, bars: Bars) -> tuple[list[Any], dict[st
     from aiokafka.errors import KafkaError
 
     from model_server.training.topics import read_topics
+    from streams.service.entry import NoEntryError
 
     with ExitStack() as stack:
         try:
             return asyncio.run(
                 read_topics(connections, lambda total: stack.enter_context(bars.step("read topics", total)))
             )
+        except NoEntryError as error:
+            raise OSError(str(error)) from error
         except KafkaError as error:
             message = (
                 f"Kafka at {connections.kafka} does not answer ({clause(error)}): is KAIROS_KAFKA right, is it running?"
