@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from model_server.settings import ModelSettings, WhyTools
 from streams.service import logs, loop, settings
+from streams.service.variables import unknown
 
 if TYPE_CHECKING:
     from model_server.scoring import RankerSource
@@ -29,6 +30,8 @@ def model(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     read = settings.read(ModelSettings, os.environ)
     logs.setup(read.shell.log, read.shell.log_level)
+    for sentence in unknown(os.environ):
+        std_logging.getLogger(__name__).warning("%s", sentence)
     from model_server.life import EXIT_AGAIN
 
     code = loop.run(_serve(read, drain=arguments.drain))

@@ -8,6 +8,7 @@ import logging
 import os
 
 from streams.service import logs, loop, settings
+from streams.service.variables import unknown
 
 
 def worker(argv: list[str]) -> int:
@@ -21,6 +22,8 @@ def worker(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     read = settings.read(StreamSettings, os.environ)
     logs.setup(read.shell.log, read.shell.log_level)
+    for sentence in unknown(os.environ):
+        logging.getLogger(__name__).warning("%s", sentence)
     if read.shell.log_level != "debug":
         for name in ("faust", "mode", "aiokafka"):  # a page of lines at every start and rebalance
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -71,6 +71,29 @@ def test_a_missing_module_that_no_extra_brings_is_a_fault_of_ours(monkeypatch: p
         cli.main(["version"])
 
 
+def test_a_variable_that_no_command_reads_is_named_and_the_command_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAIROS_REDSI", "redis://app:hush@cache:6379")
+    monkeypatch.setenv("KAIROS_QUIET_HOURS", "22-7")
+    assert cli.main(["version"]) == 0
+    said = capsys.readouterr().err
+    assert said == "KAIROS_REDSI is no setting of Kairos and changes nothing. Did you mean KAIROS_REDIS?\n"
+
+
+@pytest.mark.parametrize("command", ["worker", "model"])
+def test_a_service_that_does_not_start_names_unknown_variables_too(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAIROS_KAFKA", "nowhere")
+    monkeypatch.setenv("KAIROS_SESION_TIMEOUT_S", "6")
+    assert cli.main([command]) == 78
+    said = capsys.readouterr().err
+    assert "KAIROS_KAFKA=nowhere" in said
+    assert said.count("KAIROS_SESION_TIMEOUT_S is no setting of Kairos") == 1
+    assert "Did you mean KAIROS_SESSION_TIMEOUT_S?" in said
+
+
 def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     _version_raises(monkeypatch, KeyboardInterrupt())
     assert cli.main(["version"]) == 130
