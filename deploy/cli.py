@@ -130,14 +130,26 @@ def _run(command: Command, arguments: list[str]) -> int:
             raise
         return _complain(missing, 1)
     except Exception as problem:
-        if type(problem).__module__.partition(".")[0] not in OURS:
+        if (sentence := _sentence(problem)) is None:
             raise
-        # Errors of our own are sentences that name the way out; where they were raised interests only who looks for it.
         if "KAIROS_TRACEBACK" in os.environ:
             traceback.print_exc()
         if command.logs:  # there was no log yet
             _name_unknown_variables()
-        return _complain(str(problem), getattr(problem, "exit_code", 1))
+        return _complain(sentence, getattr(problem, "exit_code", 1))
+
+
+def _sentence(problem: Exception) -> str | None:
+    """What to tell instead of a traceback; None for a fault of the program.
+
+    Errors of our own are sentences that name the way out, and where a file cannot be used its name and the reason are
+    enough: where they were raised interests only who looks for it.
+    """
+    if type(problem).__module__.partition(".")[0] in OURS:
+        return str(problem)
+    if isinstance(problem, OSError) and problem.filename:
+        return f"{problem.filename}: {problem.strerror}."
+    return None
 
 
 def _name_unknown_variables() -> None:

@@ -139,7 +139,7 @@ class Life:
         """Wait for all that is needed."""
         settings, keys = self.settings, self.settings.connections.keys
         if isinstance(clock := self._clock, Clock):
-            await self._ride("the clock", lambda: clock.compare(self._redis.time))
+            await self._ride("Redis (KAIROS_REDIS)", lambda: clock.compare(self._redis.time))
         partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.user_tag(0)))
         await self._ride("Redis (memory policy)", self._refuse_eviction)
         item_partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.item_tag(0)))

@@ -43,6 +43,9 @@ def main(argv: list[str]) -> int:
 
     arguments = _parser().parse_args(argv)
     console = Console()
+    if arguments.events is not None and not arguments.events.is_file():  # before the libraries that take seconds
+        print(f"There is no file {arguments.events}.", file=sys.stderr)
+        return 1
     read = settings.read(TrainSettings, os.environ)
     folder = arguments.out or read.model_dir
     if folder is None:
@@ -139,7 +142,11 @@ def _write(path: Path | None, told: dict[str, Any]) -> None:
 
 
 def _moment(text: str) -> int:
-    stamp = datetime.fromisoformat(text)
+    try:
+        stamp = datetime.fromisoformat(text)
+    except ValueError:
+        message = f"{text} is no time like 2026-01-31 or 2026-01-31T18:00+01:00"
+        raise argparse.ArgumentTypeError(message) from None
     return int((stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=UTC)).timestamp() * 1000)
 
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -106,6 +107,57 @@ def test_an_error_of_ours_is_a_sentence_without_a_traceback(
     _version_raises(monkeypatch, StackError("Port 1 is taken: name another."))
     assert cli.main(["version"]) == 1
     assert capsys.readouterr().err == "Port 1 is taken: name another.\n"
+
+
+def test_a_folder_that_cannot_be_is_named_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.delenv("KAIROS_TRACEBACK", raising=False)
+    (tmp_path / "file").touch()
+    for command in ("up", "demo"):
+        assert cli.main([command, "--folder", str(tmp_path / "file" / "below")]) == 1
+        assert capsys.readouterr().err == f"{tmp_path / 'file' / 'below'}: Not a directory.\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["worker"], ["model"], ["topics", "check"], ["inspect", "u1"], ["train", "--out", "x"]]
+)
+@pytest.mark.parametrize(
+    "text", [b"kinds = [", b"\xff", b"[kinds.click]\nfoo = 1", b"[windows]\nx = '5 parsecs'", None]
+)
+def test_a_features_file_that_is_wrong_is_a_wrong_setting(
+    command: list[str],
+    text: bytes | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "features.toml"
+    file.mkdir() if text is None else file.write_bytes(text)
+    monkeypatch.setenv("KAIROS_FEATURES", str(file))
+    assert cli.main(command) == 78
+    assert capsys.readouterr().err.startswith(f"The features file {file} (KAIROS_FEATURES) ")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("inspect u1 --newest -1", "-1 is no whole number from 1 up"),
+        ("why u1 -n few", "few is no whole number from 1 up"),
+        ("train --until yesterday", "yesterday is no time like 2026-01-31"),
+        ("up --kafka-port 80000", "80000 is no port"),
+        ("demo --users -1", "-1 is no whole number from 1 up"),
+        ("demo --rate 0", "0 is no number above 0"),
+        ("demo --seconds nan", "nan is no number above 0"),
+    ],
+)
+def test_a_number_or_time_that_cannot_be_is_refused_with_a_sentence(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(line.split())
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_an_error_of_others_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
