@@ -35,7 +35,7 @@ from streams.service.clock import Clock
 from streams.service.entry import Doorkeeper
 from streams.service.outbox import Outbox, OutboxError
 from streams.service.redis import connect, eviction, eviction_policies
-from streams.service.trouble import TROUBLE, clause, passes
+from streams.service.trouble import TROUBLE, clause, passes, remedy
 from streams.service.waiting import Waiting
 
 EXIT_FAULT, EXIT_AGAIN, EXIT_REFUSED = 1, 75, 78
@@ -199,9 +199,7 @@ def _code(error: BaseException) -> int:
         log.critical("%s", error)
         return EXIT_REFUSED
     if isinstance(error, RedisError):
-        log.critical(
-            "Redis refuses and will go on to: %s. Check the user's rights and what the keys hold.", clause(error)
-        )
+        log.critical("Redis refuses and will go on to: %s. %s", clause(error), remedy(error))
         return EXIT_REFUSED
     if isinstance(error, KafkaError | OSError):
         log.critical("%s", error)

@@ -45,6 +45,13 @@ def clause(error: BaseException) -> str:
     return str(error).strip().rstrip(". ") or type(error).__name__
 
 
+def remedy(error: BaseException) -> str:
+    """What to look at when Redis refuses a call for good."""
+    if isinstance(error, AuthenticationError):
+        return "Check KAIROS_REDIS_USERNAME and KAIROS_REDIS_PASSWORD, or user and password in KAIROS_REDIS."
+    return "Check KAIROS_REDIS, the user's rights there, and what the keys hold."
+
+
 def passes(error: BaseException) -> bool:
     """Whether trying the same call again later can help; a login that is refused counts among connection errors."""
     if isinstance(error, AuthenticationError | AuthorizationError):

@@ -19,6 +19,7 @@ from streams.service import kafka, redis, settings
 from streams.service.addresses import redis_address
 from streams.service.entry import NoEntryError, entering, why_not
 from streams.service.settings import Connections
+from streams.service.trouble import passes, remedy
 
 JAAS = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_app="secret";'
 
@@ -173,8 +174,10 @@ async def test_redis_with_an_acl_user(make_valkey: Callable[..., Valkey]) -> Non
         assert await client.execute_command("ACL", "WHOAMI") == b"app"
         await client.aclose()
     client = redis.connect(connections(REDIS=f"redis://app:wrong@{address}"))
-    with pytest.raises(AuthenticationError):
+    with pytest.raises(AuthenticationError) as refused:
         await client.ping()
+    assert "KAIROS_REDIS_PASSWORD" in remedy(refused.value)
+    assert not passes(refused.value)
     await client.aclose()
 
 

@@ -69,7 +69,7 @@ async def test_what_redis_says_is_part_of_a_sentence_with_one_stop(error: Except
 
     assert clause(error) == said
     if not passes(error):
-        with pytest.raises(Broken, match=f"go on to: {said}. Check"):
+        with pytest.raises(Broken, match=f"go on to: {said}. Check KAIROS_REDIS"):
             await Weather().ride("applying", attempt)
 
 
