@@ -25,6 +25,7 @@ from streams.needs import Needs
 from streams.service import http
 from streams.service.entry import Doorkeeper
 from streams.service.outbox import OutboxError
+from streams.service.room import Room
 from streams.service.waiting import Waiting
 from streams.settings import StreamSettings
 from streams.tables.errors import Broken, Refused
@@ -90,8 +91,9 @@ class Worker:
         self._probe = Probe([side.watched(self.wiring.settings) for side in self.sides], end=self._end_process)
         self._probe.start()
         await asyncio.gather(*[side.app.start() for side in self.sides])
+        room = Room(self.wiring.tables.client, self.wiring.registry)
         crashes = [_crash(side.app) for side in self.sides]
-        await _first([*[side.audit.run for side in self.sides], *crashes, self.doorkeeper.watch])
+        await _first([*[side.audit.run for side in self.sides], *crashes, self.doorkeeper.watch, room.watch])
 
     def _end_process(self, cause: str, remedy: str) -> None:
         end_process(cause, remedy, self.code)
