@@ -41,8 +41,11 @@ _PASSING_WORDS = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNKILLABLE ", "TRYAGAIN "
 
 
 def clause(error: BaseException) -> str:
-    """What an error says as a part of a longer sentence: without a stop at its end, its type where it says nothing."""
-    return str(error).strip().rstrip(". ") or type(error).__name__
+    """What an error says as a part of a longer sentence: without a stop at its end, its type where it says nothing.
+
+    redis-py shows the whole client where a Sentinel knows no primary; that is left out.
+    """
+    return str(error).partition(" : <redis.")[0].strip().rstrip(". ") or type(error).__name__
 
 
 def remedy(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from redis import exceptions
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from streams.service.trouble import clause, passes
 from streams.tables.errors import Broken, Stale
@@ -61,6 +62,10 @@ async def test_what_cannot_pass_is_raised_at_once(error: Exception) -> None:
         (exceptions.AuthenticationError("Authentication required."), "Authentication required"),
         (exceptions.NoPermissionError("no permissions ..."), "no permissions"),
         (TimeoutError(), "TimeoutError"),
+        (
+            MasterNotFoundError("No master found for 'x' : <redis.asyncio.client.Redis(...)> - auth"),
+            "No master found for 'x'",
+        ),
     ],
 )
 async def test_what_redis_says_is_part_of_a_sentence_with_one_stop(error: Exception, said: str) -> None:
