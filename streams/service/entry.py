@@ -16,6 +16,7 @@ from aiokafka.errors import (
     IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
+    RequestTimedOutError,
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
@@ -128,9 +129,10 @@ def sentence(connections: Connections, met: Met) -> str:
         return f"{where} takes no login: set {SECURITY}={wanted}, or KAIROS_KAFKA to a port with SASL."
     if answered := _tls_sentence(error, where, security, tls=met.tls):
         return answered
-    if isinstance(error, KafkaError) and met.entered:
-        wanted = f"SASL_{security.removeprefix('SASL_')}"
-        return f"{where} closes the connection, as one that wants a login does: set {SECURITY}={wanted}, {LOGIN}."
+    if isinstance(error, KafkaConnectionError) and met.entered and not security.startswith("SASL"):
+        return (
+            f"{where} closes the connection, as one that wants a login does: set {SECURITY}=SASL_{security}, {LOGIN}."
+        )
     return _network_sentence(error, where)
 
 
@@ -163,7 +165,7 @@ def _network_sentence(error: BaseException | None, where: str) -> str:
         return f"{where} has a name that nobody knows: set KAIROS_KAFKA to where the brokers are."
     if isinstance(error, ConnectionRefusedError):
         return f"Nothing listens where {where} should be: start it, or set KAIROS_KAFKA to where it is."
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError | RequestTimedOutError):
         return f"{where} does not answer within {ANSWER_WITHIN_S:g} s: is it up, and is KAIROS_KAFKA where it is?"
     reason = "the connection was closed" if error is None else clause(error)
     return f"{where} does not let us in ({reason}): check KAIROS_KAFKA and {SECURITY}."

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from typing import Literal
 
 import pytest
 
@@ -28,6 +29,25 @@ async def test_the_reason_is_looked_for_while_kafka_is_away_and_logged_once(
     watching.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await watching
+
+
+@pytest.mark.parametrize("security", ["PLAINTEXT", "SSL"])
+async def test_a_broker_that_says_nothing_is_told_from_one_that_wants_a_login(
+    security: Literal["PLAINTEXT", "SSL"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entry, "ANSWER_WITHIN_S", 0.2)
+    writers = []
+
+    async def freeze(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await asyncio.sleep(5)
+
+    async with await asyncio.start_server(freeze, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        why = await entry.why_not(Connections(kafka=address, kafka_security=security))
+        for writer in writers:
+            writer.transport.abort()
+    assert why.startswith(f"Kafka at {address} does not answer within 0.2 s")
 
 
 async def test_a_port_of_something_else_is_told_from_a_broker() -> None:
