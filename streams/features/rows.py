@@ -89,8 +89,14 @@ class Layout:
     def pack(self, rows: Rows, slots: Slots | None = None) -> list[bytes]:
         """Blobs of the rows, or of those at `slots`."""
         slots = np.arange(len(rows)) if slots is None else slots
-        tails = rows["history_n"][slots].astype(np.int64) * ENTRY.itemsize
-        return blobs.pack(self.shape, blobs.dense(rows), slots, tails)
+        return blobs.pack(self.shape, blobs.dense(rows), slots, self._tail_bytes(rows, slots))
+
+    def framed(self, rows: Rows, slots: Slots) -> bytes:
+        """The same blobs in one piece: see `blobs.framed`."""
+        return blobs.framed(self.shape, blobs.dense(rows), slots, self._tail_bytes(rows, slots))
+
+    def _tail_bytes(self, rows: Rows, slots: Slots) -> NDArray[np.int64]:
+        return rows["history_n"][slots].astype(np.int64) * ENTRY.itemsize
 
     def unpack(self, stored: Sequence[bytes | None]) -> Rows:
         """Rows of the stored blobs, empty for None. Raises SchemaMismatchError on bytes of another declaration."""

@@ -249,7 +249,7 @@ class FencedTable(ABC, Generic[C]):
         part.applied.update({step.topic: step.offset for step in steps})
         if isinstance(write, ItemWrite):
             part.sources.update(write.sources)
-        self.stats.rows_written += len(write.rows)
+        self.stats.rows_written += len(write.items if isinstance(write, ItemWrite) else write.users)
         for member in tried:
             member.verdict = Outcome.APPLIED
             self.stats.count(member.chunk, known_in(member.chunk, fences[member.chunk.topic]))
