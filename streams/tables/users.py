@@ -15,7 +15,7 @@ from schemas.keys import Keys
 from streams.features.columns import Columns
 from streams.features.declaration import BACKFILL
 from streams.features.fold import fold_users
-from streams.features.rows import NO_RESCORE, Layout
+from streams.features.rows import NO_RESCORE, Layout, Slots
 from streams.tables.fenced import FencedTable, TableOptions
 from streams.tables.part import Part
 from streams.tables.store import Store, UserWrite
@@ -83,16 +83,15 @@ class UserTable(FencedTable[UserChange]):
     def _together(self, changes: Sequence[UserChange]) -> UserChange:
         return changes[0] if len(changes) == 1 else together(changes)
 
-    async def _hold(self, part: Part, partition: int, change: UserChange) -> None:
-        tag, limit_bytes = self.tag(partition), self._cache_share_bytes()
-        self.stats.rows_read += await part.cache.hold(change.users, partial(self.store.user_rows, tag), limit_bytes)
+    async def _hold(self, part: Part, partition: int, change: UserChange) -> Slots:
+        return await self._held(part, change.users, partial(self.store.user_rows, self.tag(partition)))
 
-    def _fold_held(self, part: Part, change: UserChange) -> UserWrite:
+    def _fold_held(self, part: Part, change: UserChange, slots: Slots) -> UserWrite:
         if len(change.users) == 0:
             return UserWrite()
-        folded = fold_users(self.layout, part.cache.rows, part.cache.slots(change.users), change.columns)
-        change.late = folded.late
         names, rows = part.cache.names, part.cache.rows
+        folded = fold_users(self.layout, rows, slots, change.columns)
+        change.late = folded.late
         return UserWrite(
             users=[names[slot] for slot in folded.touched.tolist()],
             rows=self.layout.framed(rows, folded.touched),
