@@ -50,7 +50,7 @@ bench: $(STAMP) fetch ## the figures of the README, with their budgets
 	$(BIN)/python -m tests.bench
 
 bench-model: $(STAMP) fetch ## the ranker's figures and the way from an event to its candidate
-	$(BIN)/python -m tests.bench candidates ranker --out build/bench-model.json
+	$(BIN)/python -m tests.bench candidates batching ranker --out build/bench-model.json
 
 bench-peers: $(STAMP) fetch ## Kairos beside Bytewax and Quix, in an environment of their own
 	$(BIN)/python -m tests.bench.peers

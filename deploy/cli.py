@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from deploy import extras
+from streams.service.variables import unknown
 
 OURS = ("schemas", "streams", "model_server", "deploy")
 INTERRUPTED = 130
@@ -17,13 +18,14 @@ INTERRUPTED = 130
 class Command(NamedTuple):
     """Where a sub-command lives: `function(argv) -> int` in `module`, which is imported on call.
 
-    `extra`: the optional extra without which it does not start, or empty.
+    `extra`: the optional extra without which it does not start, or empty. `logs`: what it says goes to a log.
     """
 
     module: str
     function: str
     about: str
     extra: str = ""
+    logs: bool = False
 
 
 GROUPS: dict[str, dict[str, Command]] = {
@@ -33,9 +35,15 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "Run it": {
         "topics": Command("streams.cli", "topics", "create the topics and what their offsets mean, or check them"),
-        "worker": Command("streams.cli", "worker", "events in, features in Redis: one worker of the stream group"),
+        "worker": Command(
+            "streams.cli", "worker", "events in, features in Redis: one worker of the stream group", logs=True
+        ),
         "model": Command(
-            "model_server.cli", "model", "affected users in, push candidates out: one batching worker", "model"
+            "model_server.cli",
+            "model",
+            "affected users in, push candidates out: one batching worker",
+            "model",
+            logs=True,
         ),
         "train": Command(
             "model_server.cli", "train", "learn the ranker from a topic or a log and write a bundle", "model"
@@ -104,6 +112,8 @@ def installed_version(distribution: str) -> str:
 def _run(command: Command, arguments: list[str]) -> int:
     try:
         extras.require(command.extra)
+        if not command.logs:
+            _name_unknown_variables()
         function: Callable[[list[str]], int] = getattr(importlib.import_module(command.module), command.function)
         status = function(arguments)
         sys.stdout.flush()  # a reader that has gone is met here, not while the interpreter closes
@@ -120,12 +130,31 @@ def _run(command: Command, arguments: list[str]) -> int:
             raise
         return _complain(missing, 1)
     except Exception as problem:
-        if type(problem).__module__.partition(".")[0] not in OURS:
+        if (sentence := _sentence(problem)) is None:
             raise
-        # Errors of our own are sentences that name the way out; where they were raised interests only who looks for it.
         if "KAIROS_TRACEBACK" in os.environ:
             traceback.print_exc()
-        return _complain(str(problem), getattr(problem, "exit_code", 1))
+        if command.logs:  # there was no log yet
+            _name_unknown_variables()
+        return _complain(sentence, getattr(problem, "exit_code", 1))
+
+
+def _sentence(problem: Exception) -> str | None:
+    """What to tell instead of a traceback; None for a fault of the program.
+
+    Errors of our own are sentences that name the way out, and where a file cannot be used its name and the reason are
+    enough: where they were raised interests only who looks for it.
+    """
+    if type(problem).__module__.partition(".")[0] in OURS:
+        return str(problem)
+    if isinstance(problem, OSError) and problem.filename:
+        return f"{problem.filename}: {problem.strerror}."
+    return None
+
+
+def _name_unknown_variables() -> None:
+    for sentence in unknown(os.environ):
+        _complain(sentence, 0)
 
 
 def _complain(sentence: str, status: int) -> int:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 CURRENT = "current"
+AGAIN_S = 60.0
 Arrays = Mapping[str, NDArray[Any]]
+Files = tuple[tuple[str, int, int, int, int], ...]
+"""Name, inode, bytes, and times of the last change of each file and of its owner and rights, in nanoseconds."""
 
 
 class BundleError(ValueError):
@@ -177,10 +181,13 @@ def ranker_of(bundle: Bundle, declaration: Declaration, device: str) -> Ranker:
     preparation = Preparation(declaration, bundle.words, bundle.neighbours, history=bundle.history)
     if bundle.weights is None or bundle.shape is None:
         return BlendRanker(preparation, bundle.blend, Calibration(*bundle.calibrations["blend"]), bundle.version)
-    from model_server.ranker.load import net_of
-
     try:
+        from model_server.ranker.load import net_of
+
         return net_of(bundle.version, preparation, bundle.shape, bundle.weights, bundle.calibrations["net"], device)
+    except ImportError as error:
+        message = f"bundle {bundle.version} needs a package that does not import ({error}): install the extra 'model'"
+        raise BundleError(message) from error
     except (RuntimeError, KeyError, TypeError) as error:
         message = f"the weights of bundle {bundle.version} do not fit their shape ({error}): train again"
         raise BundleError(message) from error
@@ -189,11 +196,19 @@ def ranker_of(bundle: Bundle, declaration: Declaration, device: str) -> Ranker:
 class BundleWatcher:
     """Where the worker gets its ranker: the blend before any bundle, then whatever `current` names, if it can serve."""
 
-    def __init__(self, folder: Path | None, declaration: Declaration, device: str = "auto") -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        declaration: Declaration,
+        device: str = "auto",
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folder = folder
         self._declaration = declaration
         self._device = device
-        self._refused: str | None = None
+        self._clock_s = clock_s
+        self._refused = Refused()
         self._current: Ranker = BlendRanker.untrained(declaration)
 
     def current(self) -> Ranker:
@@ -203,15 +218,44 @@ class BundleWatcher:
     def poll(self) -> str | None:
         """Load and warm the version that `current` names, if it is another one; its name, None when nothing changed.
 
-        A version that cannot serve raises BundleError once and leaves the old ranker in place.
+        A version that cannot serve leaves the old ranker in place. It is tried again when its files change, and every
+        AGAIN_S: what was missing may be mended elsewhere. Its reason is raised once: BundleError, or OSError where the
+        folder cannot be read.
         """
-        version = current_version(self._folder) if self._folder is not None else None
-        if self._folder is None or version is None or version in (self._current.version, self._refused):
+        if self._folder is None:
+            return None
+        refused, files, now_s = self._refused, _files(self._folder), self._clock_s()
+        if files == refused.files and now_s < refused.until_s:
             return None
         try:
+            version = current_version(self._folder)
+            if version in (None, self._current.version):
+                self._refused = Refused()
+                return None
             self._current = ranker_of(load(self._folder, version, self._declaration), self._declaration, self._device)
-        except BaseException:
-            self._refused = version
+        except Exception as error:
+            self._refused = Refused(files, now_s + AGAIN_S, str(error))
+            if str(error) == refused.why:
+                return None
             raise
-        self._refused = None
+        self._refused = Refused()
         return version
+
+
+class Refused(NamedTuple):
+    """What could not serve: how its files looked, when to try them again anyway, and why it could not."""
+
+    files: Files = ()
+    until_s: float = 0.0
+    why: str = ""
+
+
+def _files(folder: Path) -> Files:
+    """How `current` and the files of the version that it names look from outside: equal while nobody touches them."""
+    try:
+        version = current_version(folder) or ""
+        paths = [folder / CURRENT, *sorted((folder / version).iterdir())] if version else []
+        looks = [(str(path), path.stat()) for path in paths]
+    except (OSError, ValueError) as error:
+        return ((str(error), 0, 0, 0, 0),)
+    return tuple((name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in looks)

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 from model_server.settings import ModelSettings, WhyTools
 from streams.service import logs, loop, settings
+from streams.service.arguments import whole_number
+from streams.service.variables import unknown
 
 if TYPE_CHECKING:
     from model_server.scoring import RankerSource
     from streams.features.declaration import Declaration
 
 
-SWITCH_S = 0.0005
+SWITCH_S = 0.0001
 """How long a thread may keep the interpreter while another waits: the forward pass asks for it between two operations,
-and at Python's 5 ms it would stand still while the next batch is prepared beside it."""
+and at Python's 5 ms it would stand still while the next batch is prepared beside it (at 0.5 ms still in part)."""
 
 
 def model(argv: list[str]) -> int:
@@ -29,6 +31,8 @@ def model(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     read = settings.read(ModelSettings, os.environ)
     logs.setup(read.shell.log, read.shell.log_level)
+    for sentence in unknown(os.environ):
+        std_logging.getLogger(__name__).warning("%s", sentence)
     from model_server.life import EXIT_AGAIN
 
     code = loop.run(_serve(read, drain=arguments.drain))
@@ -52,11 +56,12 @@ def why(argv: list[str]) -> int:
 
     parser = _parser("why", "Show why a user got a push, or did not: the newest decisions first.", WhyTools)
     parser.add_argument("user", help="the user_id of the events")
-    parser.add_argument("-n", "--newest", type=int, default=3, help="how many decisions (%(default)s)")
+    parser.add_argument("-n", "--newest", type=whole_number, default=3, help="how many decisions (%(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a page")
     arguments = parser.parse_args(argv)
     read = settings.read(WhyTools, os.environ)
     logs.setup(read.shell.log, "error")
+    std_logging.getLogger("aiokafka").setLevel(std_logging.CRITICAL)  # what it meets is told in a sentence
     return asyncio.run(explain(read.connections, arguments.user, newest=arguments.newest, as_json=arguments.json))
 
 

@@ -123,19 +123,27 @@ class ItemArrays:
         self.entries += [None] * len(fresh)
         self._codes[start : len(self.ids)] = [item_code(item_id) for item_id in fresh]
         self._index.update(zip(fresh, range(start, len(self.ids)), strict=True))
-        self._order = np.argsort(self.codes, kind="stable").astype(np.int32)
-        self._sorted = self.codes[self._order]
+        self._sort_in(start)
         return True
 
+    def _sort_in(self, start: int) -> None:
+        """Merge the codes from `start` on into the sorted ones; of equal codes the first item stays the first."""
+        codes = self._codes[start : len(self.ids)]
+        order = np.argsort(codes, kind="stable")
+        at = np.searchsorted(self._sorted, codes[order], side="right")
+        self._sorted = np.insert(self._sorted, at, codes[order])
+        self._order = np.insert(self._order, at, (start + order).astype(np.int32))
+
     def _reserve(self, n: int) -> None:
+        """Room for n items, and as many again: memory that nobody writes costs nothing, a copy of all rows does."""
         if n > len(self._codes):
-            more = max(n, 2 * len(self._codes)) - len(self._codes)
-            self._rows = np.concatenate([self._rows, self.layout.empty(more)])
-            self._codes = np.concatenate([self._codes, np.zeros(more, np.uint64)])
-            self._category = np.concatenate([self._category, np.full(more, -1, np.int32)])
-            self._price = np.concatenate([self._price, np.full(more, np.nan, np.float32)])
-            self._in_stock = np.concatenate([self._in_stock, np.ones(more, np.bool_)])
-            self._known = np.concatenate([self._known, np.zeros(more, np.bool_)])
+            room = 2 * n
+            self._rows = _grown(self._rows, self.layout.empty(room))
+            self._codes = _grown(self._codes, np.zeros(room, np.uint64))
+            self._category = _grown(self._category, np.full(room, -1, np.int32))
+            self._price = _grown(self._price, np.full(room, np.nan, np.float32))
+            self._in_stock = _grown(self._in_stock, np.ones(room, np.bool_))
+            self._known = _grown(self._known, np.zeros(room, np.bool_))
 
     def _enter(self, i: int, blob: bytes | None) -> bool:
         """Set what the catalogue says of item `i`; whether that changed anything."""
@@ -157,6 +165,12 @@ class ItemArrays:
             self._category_index[name] = len(self.categories)
             self.categories.append(name)
         return self._category_index[name]
+
+
+def _grown(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+    """The larger array `new` that begins with the old one."""
+    new[: len(old)] = old
+    return new
 
 
 def _decode(blob: bytes | None) -> Item | None:

@@ -32,9 +32,10 @@ from streams.features.items import ItemLayout
 from streams.features.rows import Layout
 from streams.service import http
 from streams.service.clock import Clock
+from streams.service.entry import Doorkeeper
 from streams.service.outbox import Outbox, OutboxError
 from streams.service.redis import connect, eviction, eviction_policies
-from streams.service.trouble import TROUBLE, passes
+from streams.service.trouble import TROUBLE, clause, passes, remedy
 from streams.service.waiting import Waiting
 
 EXIT_FAULT, EXIT_AGAIN, EXIT_REFUSED = 1, 75, 78
@@ -73,6 +74,7 @@ class Life:
         self._redis: Any = connect(settings.connections)
         self._outbox: Outbox | None = None
         self._worker: Worker | None = None
+        self._doorkeeper = Doorkeeper(settings.connections, lambda: self._outbox is not None and self._outbox.trouble)
 
     async def run(self, stop: asyncio.Event) -> int:
         """Live until `stop` is set, the queue is empty in drain mode, or something ends this life; the exit code."""
@@ -81,18 +83,20 @@ class Life:
             self.address = server.address
             log.info("Probes and metrics on http://%s/ready", server.address)
             working, stopping = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
+            watching = asyncio.create_task(self._doorkeeper.watch())
             try:
                 await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 return await self._leave(working)
             finally:
                 stopping.cancel()
+                watching.cancel()
                 await self._close(working)
 
     def missing(self) -> Mapping[str, str]:
         """What keeps this worker from being ready, each with a sentence; empty when it works."""
         missing = dict(self._waiting.missing)
         if self._outbox is not None and self._outbox.trouble:
-            missing["Kafka"] = self._outbox.trouble
+            missing["Kafka"] = self._doorkeeper.why or self._outbox.trouble
         if not missing and self._worker is None:
             missing["worker"] = "It is starting."
         return missing
@@ -135,7 +139,7 @@ class Life:
         """Wait for all that is needed."""
         settings, keys = self.settings, self.settings.connections.keys
         if isinstance(clock := self._clock, Clock):
-            await self._ride("the clock", lambda: clock.compare(self._redis.time))
+            await self._ride("Redis (KAIROS_REDIS)", lambda: clock.compare(self._redis.time))
         partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.user_tag(0)))
         await self._ride("Redis (memory policy)", self._refuse_eviction)
         item_partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.item_tag(0)))
@@ -144,7 +148,7 @@ class Life:
         items.advance()
         self.metrics.items_read(len(items.arrays.ids), None)
         outbox = self._outbox = Outbox(settings.connections, partitions=partitions)
-        await self._waiting.until("Kafka", outbox.start, (KafkaError, OSError))
+        await self._waiting.until("Kafka (KAIROS_KAFKA)", outbox.start, (KafkaError, OSError))
         rankers = await asyncio.to_thread(self._rankers, settings, self.declaration)
         self.metrics.serving(rankers.current().version)
         await look_for_bundle(rankers, self.metrics)
@@ -195,7 +199,7 @@ def _code(error: BaseException) -> int:
         log.critical("%s", error)
         return EXIT_REFUSED
     if isinstance(error, RedisError):
-        log.critical("Redis refuses and will go on to: %s. Check the user's rights and what the keys hold.", error)
+        log.critical("Redis refuses and will go on to: %s. %s", clause(error), remedy(error))
         return EXIT_REFUSED
     if isinstance(error, KafkaError | OSError):
         log.critical("%s", error)

@@ -18,8 +18,10 @@ from model_server.policy.rules import ITEM_RULES, USER_RULES, Verdict
 from schemas.decisions import Decision, Step, decode
 from schemas.faults import bad_ids
 from schemas.partition import partition_of
+from streams.service.entry import NoEntryError, entering
 from streams.service.kafka import client_options
 from streams.service.settings import Connections
+from streams.service.trouble import clause
 
 FIRST_WINDOW = 500
 GROWTH = 4
@@ -53,12 +55,16 @@ async def why(connections: Connections, user: str, *, newest: int, as_json: bool
         print(sentence, file=sys.stderr)
         return 1
     try:
-        found = await read(connections, user, newest)
+        async with entering(connections):
+            found = await read(connections, user, newest)
+    except NoEntryError as error:
+        print(f"The decisions cannot be read. {error}", file=sys.stderr)
+        return 1
     except WhyError as error:
-        print(f"The decisions cannot be read: {error}.", file=sys.stderr)
+        print(f"The decisions cannot be read: {clause(error)}.", file=sys.stderr)
         return 1
     except (KafkaError, OSError) as error:
-        print(f"The decisions cannot be read ({error}): set KAIROS_KAFKA to where they are.", file=sys.stderr)
+        print(f"The decisions cannot be read ({clause(error)}): set KAIROS_KAFKA to where they are.", file=sys.stderr)
         return 1
     if not found:
         print(f"No decision about user {user} is kept in {connections.topics.decisions}.", file=sys.stderr)

@@ -161,7 +161,7 @@ def decode_run(
     _check_users(run, home)
     run.reject(faults.bad_kinds(run.kinds, kinds))
     run.reject(_bad_times(run))
-    _leave_out_of_time(run, [heard_ms[i] for i in run.index] if heard_ms else [], now_ms, max_skew_ms, horizon_ms)
+    _leave_out_of_time(run, heard_ms, now_ms, max_skew_ms, horizon_ms)
     _see_scenes(run)
     run.rejects.sort(key=lambda reject: reject.index)
     return run
@@ -248,18 +248,17 @@ def _bad_times(run: Run) -> Iterator[Fault]:
             run.results[unit] += 1
 
 
-def _leave_out_of_time(run: Run, heard_ms: list[int], now_ms: int, max_skew_ms: int, horizon_ms: int) -> None:
+def _leave_out_of_time(run: Run, heard_ms: Sequence[int], now_ms: int, max_skew_ms: int, horizon_ms: int) -> None:
     """Leave out events too far from when they were heard, which is now where nobody knows or a clock runs ahead."""
-    times, heard_ms = run.ts_ms, heard_ms or [now_ms]
-    earliest = min(heard_ms)
+    times, earliest = run.ts_ms, min(heard_ms, default=now_ms)
     if not times or (
         now_ms - horizon_ms <= min(times) and max(times) <= earliest + max_skew_ms and 0 <= earliest <= now_ms
     ):
         return
-    heard_ms = [min(ms, now_ms) if ms >= 0 else now_ms for ms in heard_ms]
-    judged = list(enumerate(zip(times, heard_ms if len(heard_ms) > 1 else heard_ms * len(times), strict=True)))
-    expired = [position for position, (ts_ms, heard) in judged if ts_ms < heard - horizon_ms]
-    future = [position for position, (ts_ms, heard) in judged if ts_ms > heard + max_skew_ms]
+    heard = [heard_ms[i] for i in run.index] if heard_ms else [now_ms] * len(times)
+    judged = list(enumerate(zip(times, [min(ms, now_ms) if ms >= 0 else now_ms for ms in heard], strict=True)))
+    expired = [position for position, (ts_ms, at_ms) in judged if ts_ms < at_ms - horizon_ms]
+    future = [position for position, (ts_ms, at_ms) in judged if ts_ms > at_ms + max_skew_ms]
     run.results += Counter(expired=len(expired), future=len(future))
     run.leave_out(expired + future)
 

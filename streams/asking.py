@@ -9,8 +9,9 @@ from rich.console import Console
 
 from schemas.faults import bad_ids
 from streams.inspect import facts, item_codes, show
+from streams.service.addresses import redis_address
 from streams.service.clock import Clock
-from streams.service.trouble import TROUBLE
+from streams.service.trouble import TROUBLE, clause, passes, remedy
 from streams.settings import Tools
 from streams.tables.look import item_names, look, partitions_of
 from streams.wiring import Tables
@@ -24,7 +25,10 @@ async def inspect_user(tools: Tools, user: str, *, as_json: bool, newest: int) -
     try:
         return await _inspect(tables, tools, user, as_json=as_json, newest=newest)
     except TROUBLE as error:
-        return _complain(f"Redis does not answer ({error}): set KAIROS_REDIS to where it is.")
+        where = redis_address(tools.connections.redis)
+        if not passes(error):
+            return _complain(f"{where} refuses: {clause(error)}. {remedy(error)}")
+        return _complain(f"{where} does not answer ({clause(error)}): start it, or set KAIROS_REDIS to where it is.")
     finally:
         await tables.close()
 

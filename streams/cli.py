@@ -8,6 +8,8 @@ import logging
 import os
 
 from streams.service import logs, loop, settings
+from streams.service.arguments import whole_number
+from streams.service.variables import unknown
 
 
 def worker(argv: list[str]) -> int:
@@ -21,6 +23,8 @@ def worker(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     read = settings.read(StreamSettings, os.environ)
     logs.setup(read.shell.log, read.shell.log_level)
+    for sentence in unknown(os.environ):
+        logging.getLogger(__name__).warning("%s", sentence)
     if read.shell.log_level != "debug":
         for name in ("faust", "mode", "aiokafka"):  # a page of lines at every start and rebalance
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -47,10 +51,11 @@ def topics(argv: list[str]) -> int:
         ("--replication", known.replication, "copies of each"),
         ("--retention-days", known.retention_days, "of user events"),
     ):
-        parser.add_argument(name, type=_count, help=f"{about} ({value})")
+        parser.add_argument(name, type=whole_number, help=f"{about} ({value})")
     arguments = parser.parse_args(argv)
     read = settings.read(Tools, os.environ)
     logs.setup(read.shell.log, "error")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it meets is told in a sentence
     layout = TopicLayout(
         users=arguments.partitions or known.users,
         items=arguments.item_partitions or known.items,
@@ -69,17 +74,10 @@ def inspect(argv: list[str]) -> int:
     parser = _parser("inspect", "Show what is known of a user, as of now.", Tools)
     parser.add_argument("user", help="the user_id of the events")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a page")
-    parser.add_argument("--newest", type=int, default=20, help="history entries on the page (%(default)s)")
+    parser.add_argument("--newest", type=whole_number, default=20, help="history entries on the page (%(default)s)")
     arguments = parser.parse_args(argv)
     read = settings.read(Tools, os.environ)
     return asyncio.run(inspect_user(read, arguments.user, as_json=arguments.json, newest=arguments.newest))
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"{text} is no whole number from 1 up"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
 
 
 def _parser(name: str, about: str, cls: type) -> argparse.ArgumentParser:

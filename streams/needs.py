@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from aiokafka.errors import KafkaError
 
 from streams.admin import administering, describe
+from streams.service.entry import entering
 from streams.service.kafka import client_options
 from streams.service.waiting import Waiting
 from streams.tables.errors import NotInitialised
@@ -27,18 +28,19 @@ class Needs:
 
     def __init__(self, wiring: Wiring, waiting: Waiting) -> None:
         self.wiring, self.waiting = wiring, waiting
-        self._kafka = client_options(wiring.settings.connections)
+        self._connections = wiring.settings.connections
+        self._kafka = client_options(self._connections)
 
     async def arrive(self) -> Mapping[str, int]:
         """Partition counts of all topics, once everything is there; raises Refused and Broken."""
-        address = self.wiring.settings.connections.kafka
+        address = self._connections.kafka
         await self.waiting.until(f"Kafka at {address} (KAIROS_KAFKA)", self._reach_kafka, KAFKA_TROUBLE)
         await self._reach_redis()
         await self.waiting.until("the clock", self._compare_clocks, (OSError,))
         return await self._find_topics()
 
     async def _reach_kafka(self) -> None:
-        async with asyncio.timeout(KAFKA_ANSWERS_WITHIN_S), administering(self._kafka):
+        async with entering(self._connections), asyncio.timeout(KAFKA_ANSWERS_WITHIN_S), administering(self._kafka):
             pass
 
     async def _reach_redis(self) -> None:
@@ -65,7 +67,7 @@ class Needs:
 
         async def attempt() -> dict[str, int]:
             nonlocal waited
-            async with administering(self._kafka) as admin:
+            async with entering(self._connections), administering(self._kafka) as admin:
                 known = await describe(admin, sorted(wanted))
             if absent := sorted(wanted - known.keys()):
                 waited = True

@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from streams.admin import administering, create_topics, describe, initialise
+from streams.service.entry import NoEntryError, entering
 from streams.service.kafka import client_options
+from streams.service.trouble import clause
 from streams.settings import Tools
 from streams.tables.errors import TableError
 from streams.topic_check import check
@@ -87,13 +89,15 @@ class SetUp:
     async def _attempt(self, do: Callable[[Tables], Awaitable[int]]) -> int:
         tables = Tables(self.tools)
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
+            async with entering(self.tools.connections), asyncio.timeout(ANSWER_WITHIN_S):
                 return await do(tables)
         except TableError as refusal:
             self.console.print(f"[red]✗[/] {escape(str(refusal))}")
+        except NoEntryError as refusal:
+            self.console.print(f"[red]✗[/] {escape(str(refusal))}")
         except (KafkaError, OSError) as error:
             where = self.tools.connections.kafka
-            reason = escape(str(error) or type(error).__name__)
+            reason = escape(clause(error))
             self.console.print(f"[red]✗[/] Kafka at {where} does not answer: {reason}\n  [dim]→[/] Set KAIROS_KAFKA.")
         finally:
             await tables.close()

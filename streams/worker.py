@@ -23,7 +23,9 @@ from streams.features.blobs import UnreadableError
 from streams.metrics import SideCollector
 from streams.needs import Needs
 from streams.service import http
+from streams.service.entry import Doorkeeper
 from streams.service.outbox import OutboxError
+from streams.service.room import Room
 from streams.service.waiting import Waiting
 from streams.settings import StreamSettings
 from streams.tables.errors import Broken, Refused
@@ -41,6 +43,7 @@ class Worker:
         self.wiring = wiring
         self.sides: list[Side] = []
         self.waiting = Waiting()
+        self.doorkeeper = Doorkeeper(wiring.settings.connections, self._kafka_is_away)
         self.code = EXIT_STUCK  # until a better reason to leave is known
         self._probe: Probe | None = None
 
@@ -69,7 +72,13 @@ class Worker:
         if not missing:
             for side in self.sides:
                 missing |= side.missing()
+        if "kafka" in missing and self.doorkeeper.why:
+            missing["kafka"] = self.doorkeeper.why
         return missing
+
+    def _kafka_is_away(self) -> bool:
+        consumers = [side.consumer for side in self.sides]
+        return bool(self.wiring.outbox.trouble) or any(c is not None and c.broker_away() for c in consumers)
 
     async def _live(self) -> None:
         """Wait for what is needed, start every side, watch; raises what ends this life."""
@@ -82,7 +91,9 @@ class Worker:
         self._probe = Probe([side.watched(self.wiring.settings) for side in self.sides], end=self._end_process)
         self._probe.start()
         await asyncio.gather(*[side.app.start() for side in self.sides])
-        await _first([*[side.audit.run for side in self.sides], *[_crash(side.app) for side in self.sides]])
+        room = Room(self.wiring.tables.client, self.wiring.registry)
+        crashes = [_crash(side.app) for side in self.sides]
+        await _first([*[side.audit.run for side in self.sides], *crashes, self.doorkeeper.watch, room.watch])
 
     def _end_process(self, cause: str, remedy: str) -> None:
         end_process(cause, remedy, self.code)

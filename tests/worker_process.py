@@ -1,4 +1,4 @@
-"""A `kairos worker` as a process of its own, seen through its log, its probes and its exit code."""
+"""A service as a process of its own, seen through its log, its probes and its exit code."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ROOT = Path(__file__).parents[1]
 
 
 class WorkerProcess:
-    """A `kairos worker` of its own, with its log."""
+    """A `kairos worker`, or another service, of its own, with its log."""
 
-    def __init__(self, env: Mapping[str, str], log: Path, *options: str) -> None:
+    def __init__(self, env: Mapping[str, str], log: Path, *options: str, service: str = "worker") -> None:
         self.log = log
         with log.open("wb") as out:
-            command = [sys.executable, "-m", "deploy.cli", "worker", *options]
+            command = [sys.executable, "-m", "deploy.cli", service, *options]
             self.process = subprocess.Popen(command, cwd=ROOT, env=dict(env), stdout=out, stderr=out)
 
     @property

@@ -21,6 +21,7 @@ from deploy.demo.report import Report
 from deploy.demo.screen import Screen
 from deploy.demo.sources import LogSource, ShopSource, Source
 from deploy.demo.story import Demo, Plan
+from streams.service.arguments import more_than_nothing, whole_number
 
 REPORT = Path("build") / "demo.json"
 
@@ -115,12 +116,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME|TOML",
         help="how its columns are read: online-retail, deskdrop or a file",
     )
-    parser.add_argument("--seconds", type=float, default=40, help="of live traffic (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=120, help="live events a second (default: %(default)s)")
-    parser.add_argument("--users", type=int, help="people of the shop (default: 4000), or of the log (default: all)")
-    parser.add_argument("--history", type=int, default=120_000, help="events of the shop's past (default: %(default)s)")
+    parser.add_argument("--seconds", type=more_than_nothing, default=40, help="of live traffic (default: %(default)s)")
+    parser.add_argument(
+        "--rate", type=more_than_nothing, default=120, help="live events a second (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--users", type=whole_number, help="people of the shop (default: 4000), or of the log (default: all)"
+    )
+    parser.add_argument(
+        "--history", type=whole_number, default=120_000, help="events of the shop's past (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=7, help="of the shop and its chances (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="stream workers (default: %(default)s)")
+    parser.add_argument("--workers", type=whole_number, default=1, help="stream workers (default: %(default)s)")
     parser.add_argument(
         "--no-train", dest="train", action="store_false", help="serve the blend of lists, train nothing"
     )

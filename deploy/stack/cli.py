@@ -13,6 +13,7 @@ from pathlib import Path
 from deploy.stack import fetch, ports
 from deploy.stack.errors import StackError
 from deploy.stack.local import LocalStack
+from streams.service.arguments import port
 
 KAFKA_PORT, REDIS_PORT = 19_092, 16_379
 
@@ -60,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         "A server that KAIROS_KAFKA or KAIROS_REDIS names is used as it is and not started.",
     )
     parser.add_argument("--folder", type=Path, default=default_folder(), help="data and logs (default: %(default)s)")
-    parser.add_argument("--kafka-port", type=int, help=f"Kafka's port (default: {KAFKA_PORT}, else a free one)")
-    parser.add_argument("--redis-port", type=int, help=f"Valkey's port (default: {REDIS_PORT}, else a free one)")
+    parser.add_argument("--kafka-port", type=port, help=f"Kafka's port (default: {KAFKA_PORT}, else a free one)")
+    parser.add_argument("--redis-port", type=port, help=f"Valkey's port (default: {REDIS_PORT}, else a free one)")
     parser.add_argument("--fetch", action="store_true", help="only download what is missing, start nothing")
     return parser
 

@@ -19,6 +19,7 @@ from streams.features.declaration import DEFAULT
 from streams.features.features_file import load
 from streams.service import settings
 from streams.service.settings import Connections, setting, time_zone
+from streams.service.trouble import clause
 
 if TYPE_CHECKING:
     from model_server.training.config import TrainConfig
@@ -42,6 +43,9 @@ def main(argv: list[str]) -> int:
 
     arguments = _parser().parse_args(argv)
     console = Console()
+    if arguments.events is not None and not arguments.events.is_file():  # before the libraries that take seconds
+        print(f"There is no file {arguments.events}.", file=sys.stderr)
+        return 1
     read = settings.read(TrainSettings, os.environ)
     folder = arguments.out or read.model_dir
     if folder is None:
@@ -103,14 +107,19 @@ def _of_topics(connections: Connections, bars: Bars) -> tuple[list[Any], dict[st
     from aiokafka.errors import KafkaError
 
     from model_server.training.topics import read_topics
+    from streams.service.entry import NoEntryError
 
     with ExitStack() as stack:
         try:
             return asyncio.run(
                 read_topics(connections, lambda total: stack.enter_context(bars.step("read topics", total)))
             )
+        except NoEntryError as error:
+            raise OSError(str(error)) from error
         except KafkaError as error:
-            message = f"Kafka at {connections.kafka} does not answer ({error}): is KAIROS_KAFKA right, is it running?"
+            message = (
+                f"Kafka at {connections.kafka} does not answer ({clause(error)}): is KAIROS_KAFKA right, is it running?"
+            )
             raise OSError(message) from error
 
 
@@ -133,7 +142,11 @@ def _write(path: Path | None, told: dict[str, Any]) -> None:
 
 
 def _moment(text: str) -> int:
-    stamp = datetime.fromisoformat(text)
+    try:
+        stamp = datetime.fromisoformat(text)
+    except ValueError:
+        message = f"{text} is no time like 2026-01-31 or 2026-01-31T18:00+01:00"
+        raise argparse.ArgumentTypeError(message) from None
     return int((stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=UTC)).timestamp() * 1000)
 
 

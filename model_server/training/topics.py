@@ -9,6 +9,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from model_server.training.recorded import RawEvent
+from streams.service.entry import entering
 from streams.service.kafka import client_options
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ async def read_topics(
     topics = connections.topics
     streams = {getattr(topics, name): name for name in ("clicks", "browses", "orders", "feedback", "items")}
     consumer = AIOKafkaConsumer(**client_options(connections), enable_auto_commit=False)
-    await consumer.start()
+    async with entering(connections):
+        await consumer.start()
     try:
         # A topic of which the client knows no partition yet is asked for by name once.
         known = await consumer._client.fetch_all_metadata()

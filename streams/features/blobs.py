@@ -4,7 +4,8 @@ A blob is the row's head as it is, a bitmap of which bytes of its counters are n
 of its tail. Rows in memory stay dense, so that folding and reading are plain array arithmetic.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 I64 = NDArray[np.int64]
+
+FRAME_BYTES = 4
 
 
 class UnreadableError(ValueError):
@@ -40,25 +43,42 @@ class Shape(NamedTuple):
 
 def pack(shape: Shape, rows: Bytes, slots: I64, tail_bytes: I64) -> list[bytes]:
     """Blobs of the dense rows u8[R, shape.row] at `slots`, of whose tails `tail_bytes` i64[U] are used."""
-    if not len(slots):
-        return []
+    return [blob[FRAME_BYTES:] for blob in map(b"".join, _pieces(shape, rows, slots, tail_bytes))]
+
+
+def framed(shape: Shape, rows: Bytes, slots: I64, tail_bytes: I64) -> bytes:
+    """The same in one piece, which takes a third of the time: each blob behind its length in FRAME_BYTES bytes."""
+    return b"".join(chain.from_iterable(_pieces(shape, rows, slots, tail_bytes)))
+
+
+def unframed(framed_blobs: bytes) -> list[bytes]:
+    """The blobs of `framed`."""
+    blobs, at = list[bytes](), 0
+    while at < len(framed_blobs):
+        start = at + FRAME_BYTES
+        at = start + int.from_bytes(framed_blobs[at:start], "little")
+        blobs.append(framed_blobs[start:at])
+    return blobs
+
+
+def _pieces(shape: Shape, rows: Bytes, slots: I64, tail_bytes: I64) -> Iterable[tuple[bytes, bytes, memoryview]]:
+    """Of each row its frame, head and bitmap, its counters that are not zero, and its tail."""
     start = shape.head + shape.counters
     counters = rows[slots, shape.head : start]
     filled = counters != 0
     bitmap = np.packbits(filled, axis=1)
-    front = np.concatenate([rows[slots, : shape.head], bitmap], axis=1)
-    ends = np.cumsum(np.bitwise_count(bitmap).sum(axis=1, dtype=np.int64)).tolist()
+    used = np.bitwise_count(bitmap).sum(axis=1, dtype=np.int64)
+    lengths = (shape.head + shape.bitmap + used + tail_bytes).astype("<u4")
+    front = np.concatenate([lengths[:, None].view(np.uint8), rows[slots, : shape.head], bitmap], axis=1)
     values = counters.reshape(-1)[np.flatnonzero(filled)].tobytes()  # three times as fast as counters[filled]
-    fronts, whole = front.tobytes(), memoryview(rows.reshape(-1))  # type: ignore[arg-type]
-    width = front.shape[1]
-    tails = slots * shape.row + start
-    join = b"".join
-    return [
-        join((fronts[i * width : (i + 1) * width], values[since:end], whole[tail:tail_end]))
-        for i, (since, end, tail, tail_end) in enumerate(
-            zip([0, *ends[:-1]], ends, tails.tolist(), (tails + tail_bytes).tolist(), strict=True)
-        )
-    ]
+    fronts, whole, width = front.tobytes(), memoryview(rows.reshape(-1)), front.shape[1]  # type: ignore[arg-type]
+    ends, tails = np.cumsum(used).tolist(), slots * shape.row + start
+    return zip(
+        [fronts[at : at + width] for at in range(0, len(fronts), width)],
+        [values[since:end] for since, end in pairwise([0, *ends])],
+        [whole[tail:end] for tail, end in zip(tails.tolist(), (tails + tail_bytes).tolist(), strict=True)],
+        strict=True,
+    )
 
 
 def unpack(shape: Shape, blobs: Sequence[bytes | None], tail_bytes: Callable[[Bytes], I64]) -> Bytes:

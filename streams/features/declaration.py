@@ -27,6 +27,8 @@ CLASSES = ("urgent", "click", "browse", "back-fill")
 class DeclarationError(ValueError):
     """A declaration that cannot be built; the text names the entry and the way out."""
 
+    exit_code = 78  # EX_CONFIG of sysexits: starting again does not help
+
 
 @dataclass(frozen=True)
 class Kind:

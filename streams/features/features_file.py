@@ -25,11 +25,14 @@ def load(path: Path) -> Declaration:
     Raises DeclarationError naming the entry that is wrong.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        message = f"{path}: {error}"
-        raise DeclarationError(message) from error
-    return merge(DEFAULT, table)
+        return merge(DEFAULT, tomllib.loads(path.read_text("utf-8")))
+    except OSError as error:
+        message = f"The features file {path} (KAIROS_FEATURES) cannot be read: {error.strerror}."
+    except (ValueError, DeclarationError) as error:
+        message = (
+            f"The features file {path} (KAIROS_FEATURES) is wrong: {error}. docs/features.md shows what it may hold."
+        )
+    raise DeclarationError(message)
 
 
 class _Features(Struct, forbid_unknown_fields=True):
@@ -50,7 +53,7 @@ def merge(base: Declaration, table: dict[str, Any]) -> Declaration:
     try:
         read = convert(table, _Features)
     except ValidationError as error:
-        message = f"features: {error}; docs/features.md shows the fields that exist"
+        message = f"features: {error}"
         raise DeclarationError(message) from error
     kinds, scene, windows = {k.name: k for k in base.kinds}, {f.name: f for f in base.scene}, dict[str, Window]()
     windows.update({w.name: w for w in base.windows})

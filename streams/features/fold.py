@@ -35,6 +35,7 @@ def fold_users(layout: Layout, rows: Rows, slot: Slots, columns: Columns) -> Fol
     rows["schema"][groups.slots] = layout.schema
     before, after = _fold_times(rows, groups, ordered.ts_ms)
     late = _fold_windows(layout, rows, groups, ordered, before, after)
+    _fold_totals(rows, groups, ordered.kind)
     _fold_sums(layout, rows, slot, columns)
     fold_history(layout, rows, groups, ordered.kind, entry[groups.order])
     _fold_scene(layout, rows, groups, ordered)
@@ -100,8 +101,13 @@ def _lateness(inside: NDArray[np.bool_], counted: NDArray[np.bool_], late: NDArr
     return {k: n for k, n in outcome.items() if n}
 
 
+def _fold_totals(rows: Rows, groups: Groups, kind: NDArray[np.uint8]) -> None:
+    totals = rows["totals"][groups.slots]
+    added = np.bincount(groups.group * totals.shape[1] + kind, minlength=totals.size).reshape(totals.shape)
+    rows["totals"][groups.slots] = np.minimum(totals + added, 2**32 - 1)
+
+
 def _fold_sums(layout: Layout, rows: Rows, slot: Slots, columns: Columns) -> None:
-    _count(rows["totals"], slot, columns.kind, 2**32 - 1)
     active = layout.kinds.active[columns.kind]
     if layout.declaration.hour_of_week:
         hour = columns.codes[:, -3].astype(np.int64) - 1 + 24 * (columns.codes[:, -2].astype(np.int64) - 1)

@@ -1,6 +1,6 @@
 """The user's row: its dtype made from the declaration, its bytes in Redis, and the slab that rows are folded in."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -89,8 +89,14 @@ class Layout:
     def pack(self, rows: Rows, slots: Slots | None = None) -> list[bytes]:
         """Blobs of the rows, or of those at `slots`."""
         slots = np.arange(len(rows)) if slots is None else slots
-        tails = rows["history_n"][slots].astype(np.int64) * ENTRY.itemsize
-        return blobs.pack(self.shape, blobs.dense(rows), slots, tails)
+        return blobs.pack(self.shape, blobs.dense(rows), slots, self._tail_bytes(rows, slots))
+
+    def framed(self, rows: Rows, slots: Slots) -> bytes:
+        """The same blobs in one piece: see `blobs.framed`."""
+        return blobs.framed(self.shape, blobs.dense(rows), slots, self._tail_bytes(rows, slots))
+
+    def _tail_bytes(self, rows: Rows, slots: Slots) -> NDArray[np.int64]:
+        return rows["history_n"][slots].astype(np.int64) * ENTRY.itemsize
 
     def unpack(self, stored: Sequence[bytes | None]) -> Rows:
         """Rows of the stored blobs, empty for None. Raises SchemaMismatchError on bytes of another declaration."""
@@ -133,6 +139,19 @@ class RowLayout(Protocol):
     def pack(self, rows: Rows, slots: Slots | None = None) -> list[bytes]: ...
 
 
+class _SlotOf(dict[str, int]):
+    """Slots by key; a key asked for the first time gets the next one and is put into `new`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.new: list[str] = []
+
+    def __missing__(self, key: str) -> int:
+        slot = self[key] = len(self)
+        self.new.append(key)
+        return slot
+
+
 class RowSlab:
     """A growing block of rows by key; `rows` is replaced when it grows, so hold slots, not rows.
 
@@ -142,41 +161,41 @@ class RowSlab:
     def __init__(self, layout: RowLayout, capacity: int = 8192) -> None:
         self.layout = layout
         self.rows = layout.empty(capacity)
-        self.slot_of: dict[str, int] = {}
+        self.slot_of = _SlotOf()
 
     def __len__(self) -> int:
         return len(self.slot_of)
 
-    def missing(self, keys: Iterable[str]) -> list[str]:
-        """The keys, each once and in order, that have no row here yet."""
-        slot_of = self.slot_of
-        return [key for key in dict.fromkeys(keys) if key not in slot_of]
-
-    def add(self, keys: Sequence[str], stored: Sequence[bytes | None] | None = None) -> None:
-        """Give each of `keys` (distinct, not here yet) a row: unpacked from its blob, empty without one."""
-        start = len(self.slot_of)
-        self._reserve(start + len(keys))
-        rows = blobs.dense(self.rows)[start : start + len(keys)]
-        rows[:] = 0
-        filled = [i for i, blob in enumerate(stored or ()) if blob]
-        if stored and filled:
-            rows[filled] = blobs.dense(self.layout.unpack([stored[i] for i in filled]))
-        self.slot_of.update(zip(keys, range(start, start + len(keys)), strict=True))
+    @property
+    def new(self) -> list[str]:
+        """Keys that have a slot and no row yet, in the order of their slots, which are the last ones."""
+        return self.slot_of.new
 
     def slots(self, keys: Sequence[str]) -> Slots:
-        """Slots of the keys; raises KeyError for one that has no row."""
+        """Slots of the keys, found in one pass; `fill` gives those that are new a row."""
         return np.fromiter(map(self.slot_of.__getitem__, keys), np.int64, len(keys))
+
+    def fill(self, stored: Sequence[bytes | None] = ()) -> None:
+        """Give each of the `new` keys a row: unpacked from its blob, empty without one."""
+        start = len(self.slot_of) - len(self.new)
+        self._reserve(len(self.slot_of))
+        rows = blobs.dense(self.rows)[start : len(self.slot_of)]
+        rows[:] = 0
+        filled = [i for i, blob in enumerate(stored) if blob]
+        if filled:
+            rows[filled] = blobs.dense(self.layout.unpack([stored[i] for i in filled]))
+        self.new.clear()
 
     def slots_or_add(self, keys: Sequence[str]) -> Slots:
         """Slots of the keys; those without a row get an empty one."""
-        missing = self.missing(keys)
-        if missing:
-            self.add(missing)
-        return self.slots(keys)
+        slots = self.slots(keys)
+        self.fill()
+        return slots
 
     def clear(self) -> None:
         """Forget every row."""
         self.slot_of.clear()
+        self.new.clear()
 
     def _reserve(self, n: int) -> None:
         if n > len(self.rows):

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from streams.service.settings import Connections
+from streams.service.tls import tls_context
 
 SILENT_S = 10.0  # longer than any fetch may wait; a group that rebalances may take as long
 
@@ -48,7 +49,4 @@ def ssl_context(connections: Connections) -> ssl.SSLContext | None:
     """The TLS context of the brokers, None where the protocol has no TLS."""
     if not connections.kafka_security.endswith("SSL"):
         return None
-    context = ssl.create_default_context(cafile=connections.kafka_ca)
-    if connections.kafka_cert is not None:
-        context.load_cert_chain(connections.kafka_cert, connections.kafka_key)
-    return context
+    return tls_context(connections.kafka_ca, connections.kafka_cert, connections.kafka_key)

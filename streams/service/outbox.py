@@ -17,6 +17,7 @@ from aiokafka.errors import (
 )
 
 from schemas.encoding import Message
+from streams.service.entry import entering
 from streams.service.kafka import producer_options, silence
 from streams.service.settings import Connections
 
@@ -58,7 +59,7 @@ class Outbox:
         largest_record_bytes: int = LARGEST_RECORD_BYTES,
         request_timeout_ms: int = 40_000,
     ) -> None:
-        self._partitions = partitions
+        self._connections, self._partitions = connections, partitions
         self._options = {
             **producer_options(connections),
             "max_batch_size": LARGEST_BATCH_BYTES,
@@ -95,7 +96,8 @@ class Outbox:
 
     async def start(self) -> None:
         """Connect now, not at the first record. Raises KafkaError or OSError, and may be called again."""
-        await self._open()
+        async with entering(self._connections):
+            await self._open()
 
     async def stop(self) -> None:
         """Close the producer within a few seconds; nobody may be waiting in `send` any more."""

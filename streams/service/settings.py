@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from schemas.keys import Keys
 from schemas.topics import Topics
 from streams.service.addresses import host_ports, redis_address
+from streams.service.tls import wrong_files
 
 T = TypeVar("T")
 
@@ -91,6 +92,10 @@ class Connections:
         for name in ("kafka", "redis"):
             if bool(getattr(self, f"{name}_cert")) != bool(getattr(self, f"{name}_key")):
                 yield f"KAIROS_{name.upper()}_CERT and KAIROS_{name.upper()}_KEY go together: set both or none."
+            elif wrong := wrong_files(
+                name.upper(), *(getattr(self, f"{name}_{file}") for file in ("ca", "cert", "key"))
+            ):
+                yield wrong
 
 
 @dataclass(frozen=True)
@@ -222,10 +227,7 @@ def _parse(text: str, field: dataclasses.Field[Any], kind: Any) -> Any:
         if check is not None:
             check(value)
     except ValueError as error:
-        wrong = str(error)
-        msg = (
-            wrong if wrong.startswith(env) else f"{shown}: {wrong}" if wrong[0].isupper() else f"{shown} {wrong}: {doc}"
-        )
+        msg = _complaint(env, shown, str(error), doc)
         raise ValueError(msg) from None
     least, most = field.metadata["least"], field.metadata["most"]
     if (least is not None and value < least) or (most is not None and value > most):

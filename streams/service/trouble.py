@@ -1,4 +1,4 @@
-"""Which trouble with Redis passes, so that the same call may work later: one rule for both services."""
+"""How trouble is told, and which trouble with Redis passes, so that the same call may work later: for both services."""
 
 import asyncio
 
@@ -38,6 +38,21 @@ _PASSING = (
 )
 # Error words that redis-py has no class for where they come out of a script.
 _PASSING_WORDS = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNKILLABLE ", "TRYAGAIN ", "CLUSTERDOWN ", "LOADING ", "OOM ")
+
+
+def clause(error: BaseException) -> str:
+    """What an error says as a part of a longer sentence: without a stop at its end, its type where it says nothing.
+
+    redis-py shows the whole client where a Sentinel knows no primary; that is left out.
+    """
+    return str(error).partition(" : <redis.")[0].strip().rstrip(". ") or type(error).__name__
+
+
+def remedy(error: BaseException) -> str:
+    """What to look at when Redis refuses a call for good."""
+    if isinstance(error, AuthenticationError):
+        return "Check KAIROS_REDIS_USERNAME and KAIROS_REDIS_PASSWORD, or user and password in KAIROS_REDIS."
+    return "Check KAIROS_REDIS, the user's rights there, and what the keys hold."
 
 
 def passes(error: BaseException) -> bool:

@@ -6,6 +6,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from streams.service.trouble import clause
+
 T = TypeVar("T")
 
 FIRST_PAUSE_S = 0.1
@@ -19,14 +21,18 @@ class Waiting:
 
     def __init__(self) -> None:
         self.missing: dict[str, str] = {}
+        self._told: dict[str, str] = {}
 
-    def on(self, name: str, why: str) -> None:
-        if name not in self.missing:
+    def on(self, name: str, why: str, since: str = "") -> None:
+        """Wait for `name`; `since` is shown too, but a change of it is not worth a line in the log."""
+        if self._told.get(name) != why:
+            self._told[name] = why
             log.warning("Waiting for %s: %s", name, why)
-        self.missing[name] = why
+        self.missing[name] = why + since
 
     def over(self, name: str) -> None:
         if self.missing.pop(name, None) is not None:
+            del self._told[name]
             log.info("No longer waiting for %s", name)
 
     async def until(
@@ -47,7 +53,7 @@ class Waiting:
                 if not passes(error):
                     raise
                 tries += 1
-                self.on(name, f"{str(error) or type(error).__name__} (attempt {tries}, again in {pause_s:.1f} s)")
+                self.on(name, clause(error), f" (attempt {tries}, again in {pause_s:.1f} s)")
                 await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
                 pause_s = min(pause_s * 2, longest_pause_s)
             else:

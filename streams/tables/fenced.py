@@ -21,12 +21,13 @@ from redis.exceptions import ResponseError
 from schemas.keys import Keys
 from streams.features.blobs import UnreadableError
 from streams.features.items import ItemLayout
-from streams.features.rows import Layout
+from streams.features.rows import Layout, Slots
 from streams.service.redis import eviction
 from streams.service.trouble import TROUBLE
 from streams.tables.attempt import Attempt, Verdict, nothing_stale
 from streams.tables.errors import Evicting, NotInitialised, OtherDeclaration, Rewind, Stale
 from streams.tables.part import Chunk, LogFacts, Outcome, Part, TableStats, known_in, refuse_lost_log
+from streams.tables.row_cache import ReadRows
 from streams.tables.store import ItemWrite, Move, Step, Store, UserWrite
 from streams.tables.weather import STALE, Weather, never
 
@@ -79,11 +80,11 @@ class FencedTable(ABC, Generic[C]):
         """Several changes as one."""
 
     @abstractmethod
-    async def _hold(self, part: Part, partition: int, change: C) -> None:
-        """See that the rows that a change touches are held."""
+    async def _hold(self, part: Part, partition: int, change: C) -> Slots:
+        """See that the rows that a change touches are held; where they are, in the order in which it names them."""
 
     @abstractmethod
-    def _fold_held(self, part: Part, change: C) -> UserWrite | ItemWrite:
+    def _fold_held(self, part: Part, change: C, slots: Slots) -> UserWrite | ItemWrite:
         """Fold a change into rows that are held, in place, and say what to write."""
 
     def _applied(self, change: C) -> None:
@@ -155,9 +156,9 @@ class FencedTable(ABC, Generic[C]):
     async def folds(self, partition: int, change: C) -> bool:
         """Whether a change can be folded into the stored rows at all; tried on copies."""
         scratch = Part(self._row_layout)
-        await self.weather.ride("reading rows", lambda: self._hold(scratch, partition, change))
+        slots = await self.weather.ride("reading rows", lambda: self._hold(scratch, partition, change))
         try:
-            self._fold_held(scratch, change)
+            self._fold_held(scratch, change, slots)
         except Exception:  # whatever a fold can raise on what it should have taken
             return False
         return True
@@ -206,8 +207,11 @@ class FencedTable(ABC, Generic[C]):
             raise Rewind(chunk.topic, chunk.partition, fence + 1, why)
         return fence
 
-    def _cache_share_bytes(self) -> int:
-        return self.cache_bytes // max(1, len(self._parts))
+    async def _held(self, part: Part, keys: Sequence[str], read: ReadRows) -> Slots:
+        """Slots of the rows of these keys, in the cache's share that falls to one partition."""
+        slots, count = await part.cache.hold(keys, read, self.cache_bytes // max(1, len(self._parts)))
+        self.stats.rows_read += count
+        return slots
 
     async def _read(self, part: Part, partition: int, stale: Callable[[], bool] = never) -> None:
         await self.weather.ride("reading a fence", lambda: self._load(part, partition), stale)
@@ -236,10 +240,10 @@ class FencedTable(ABC, Generic[C]):
         fresh = self._together([self._above(part, m.change, fences[m.chunk.topic]) for m in tried])
         attempt.fresh, attempt.tried = fresh, tried
         try:
-            await self._hold(part, partition, fresh)
+            slots = await self._hold(part, partition, fresh)
         except UnreadableError as error:
             raise OtherDeclaration(str(error)) from error
-        write = self._fold_held(part, fresh)
+        write = self._fold_held(part, fresh, slots)
         move = Move(part.ver, f"{self._writer}.{next(self._count)}".encode(), steps)
         if not await self._commit(partition, move, write, attempt):
             self.stats.conflicts += 1
@@ -249,7 +253,7 @@ class FencedTable(ABC, Generic[C]):
         part.applied.update({step.topic: step.offset for step in steps})
         if isinstance(write, ItemWrite):
             part.sources.update(write.sources)
-        self.stats.rows_written += len(write.rows)
+        self.stats.rows_written += len(write.items if isinstance(write, ItemWrite) else write.users)
         for member in tried:
             member.verdict = Outcome.APPLIED
             self.stats.count(member.chunk, known_in(member.chunk, fences[member.chunk.topic]))

@@ -61,13 +61,12 @@ class ItemTable(FencedTable[ItemChange]):
     def _together(self, changes: Sequence[ItemChange]) -> ItemChange:
         return changes[0] if len(changes) == 1 else together(changes)
 
-    async def _hold(self, part: Part, partition: int, change: ItemChange) -> None:
-        tag, limit_bytes = self.tag(partition), self._cache_share_bytes()
+    async def _hold(self, part: Part, partition: int, change: ItemChange) -> Slots:
         items = [item for run in change.deltas for item in run.item_ids]
-        self.stats.rows_read += await part.cache.hold(items, partial(self.store.item_rows, tag), limit_bytes)
+        return await self._held(part, items, partial(self.store.item_rows, self.tag(partition)))
 
-    def _fold_held(self, part: Part, change: ItemChange) -> ItemWrite:
-        touched = self._fold_runs(part, change.deltas)
+    def _fold_held(self, part: Part, change: ItemChange, slots: Slots) -> ItemWrite:
+        touched = self._fold_runs(part, change.deltas, slots)
         items = [part.cache.names[slot] for slot in touched.tolist()]
         changed = dict.fromkeys([*items, *change.entries, *change.removed])
         return ItemWrite(
@@ -82,12 +81,11 @@ class ItemTable(FencedTable[ItemChange]):
     def _applied(self, change: ItemChange) -> None:
         self.deltas.update(folded=sum(len(run.deltas) for run in change.deltas), repeated=change.repeated)
 
-    def _fold_runs(self, part: Part, runs: Sequence[DeltaRun]) -> Slots:
+    def _fold_runs(self, part: Part, runs: Sequence[DeltaRun], slots: Slots) -> Slots:
         """Fold all runs at once, in place; the slots touched."""
         if not runs:
             return np.empty(0, np.int64)
         deltas = np.concatenate([run.deltas for run in runs])
-        slots = part.cache.slots([item for run in runs for item in run.item_ids])
         lengths = np.array([(len(run.deltas), len(run.item_ids)) for run in runs])
         first_id = np.repeat(np.cumsum(lengths[:, 1]) - lengths[:, 1], lengths[:, 0])
         codes = deltas["codes"][:, : len(self.layout.declaration.delta_fields)]

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from streams.features.blobs import unframed
 from streams.tables.store import ItemWrite, Move, UserWrite
 
 
@@ -66,12 +67,11 @@ class MemoryStore:
 
 
 def _write_users(kept: MemoryTag, write: UserWrite) -> None:
-    queue = iter(write.queue)
-    for score, user in zip(queue, queue, strict=True):
-        due = int(score)
-        kept.queue[user] = min(due, kept.queue.get(user, due))
-    for user, row in zip(write.users, write.rows, strict=True):
+    for user, row, urgency in zip(write.users, unframed(write.rows), write.urgency, strict=True):
         kept.users[user] = row
+        if urgency < len(write.scores):
+            due = int(write.scores[urgency])
+            kept.queue[user] = min(due, kept.queue.get(user, due))
 
 
 def _write_items(kept: MemoryTag, write: ItemWrite) -> None:

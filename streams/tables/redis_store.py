@@ -47,7 +47,7 @@ class RedisStore:
         if isinstance(write, UserWrite):
             row = Keys.row(tag, b"")
             keys = [Keys.meta(tag), Keys.queue(tag), *[row + user for user in write.users]]
-            words = [*_fence(move), b"%d" % len(write.queue), *write.queue, *write.rows]
+            words = [*_fence(move), b"%d" % len(row), write.urgency, write.rows, *write.scores]
             return await self._run(USERS, keys, words)
         keys = [Keys.meta(tag), Keys.item_rows(tag), Keys.catalogue(tag), Keys.touched(tag)]
         words = [*_fence(move), write.touched, b"%d" % self.touched_kept, *_flat(write)]

@@ -31,22 +31,22 @@ class RowCache:
         self._slab.clear()
         self.names.clear()
 
-    def slots(self, keys: Sequence[str]) -> Slots:
-        """Slots of keys that are held."""
-        return self._slab.slots(keys)
-
     def blobs(self, slots: Slots) -> list[bytes]:
         """Copies of the rows at `slots`, as they are stored: a write in flight does not see later folds."""
         return self.layout.pack(self.rows, slots)
 
-    async def hold(self, keys: Sequence[str], read: ReadRows, limit_bytes: int) -> int:
-        """Hold the rows of these keys; how many had to be read. Above the limit all others are forgotten first."""
-        missing = self._slab.missing(keys)
-        if missing and (len(self.names) + len(missing)) * self.layout.row_bytes > limit_bytes:
+    async def hold(self, keys: Sequence[str], read: ReadRows, limit_bytes: int) -> tuple[Slots, int]:
+        """The slots of these keys, whose rows are held on return, and how many rows had to be read.
+
+        Above the limit all other rows are forgotten first.
+        """
+        slab = self._slab
+        slots = slab.slots(keys)
+        if slab.new and len(slab) * self.layout.row_bytes > limit_bytes:
             self.clear()
-            missing = self._slab.missing(keys)
-        if missing:
-            names = [key.encode() for key in missing]
-            self._slab.add(missing, await read(names))
+            slots = slab.slots(keys)
+        names = [key.encode() for key in slab.new]
+        if names:
+            slab.fill(await read(names))
             self.names += names
-        return len(missing)
+        return slots, len(names)

@@ -31,19 +31,21 @@ return 1
 """
 
 # ARGV of both begins with the move: seen ver, new ver, count of topics, (field, seen offset, new offset) of each.
-# Then, KEYS: meta, queue, row keys.  ARGV: count of queue arguments, (score, user) pairs, one row for each row key.
+# Then, KEYS: meta, queue, row keys.  ARGV: length of a row key before its user, one byte a user that says which score,
+# rows each behind its length, scores. Arguments are few and long because each costs on its way to Lua.
 USERS = (
     _HEAD
     + """
-local queue, queued = KEYS[2], tonumber(ARGV[first])
-local at = sliced(first + 1, queued, function(i, j) redis.call('ZADD', queue, 'LT', unpack(ARGV, i, j)) end)
-local pairs_ = {}
-local rows = #KEYS - 2
-for r = 1, rows do
-  pairs_[2 * r - 1] = KEYS[2 + r]
-  pairs_[2 * r] = ARGV[at + r - 1]
+local user, urgency, rows, scores = ARGV[first] + 1, ARGV[first + 1], ARGV[first + 2], {unpack(ARGV, first + 3)}
+local queue, pairs_, at = {}, {}, 1
+for r = 3, #KEYS do
+  local key, score = KEYS[r], scores[urgency:byte(r - 2) + 1]
+  if score then queue[#queue + 1], queue[#queue + 2] = score, key:sub(user) end
+  pairs_[#pairs_ + 1] = key
+  pairs_[#pairs_ + 1], at = struct.unpack('<I4c0', rows, at)
 end
-sliced(1, 2 * rows, function(i, j) redis.call('MSET', unpack(pairs_, i, j)) end)
+sliced(1, #queue, function(i, j) redis.call('ZADD', KEYS[2], 'LT', unpack(queue, i, j)) end)
+sliced(1, #pairs_, function(i, j) redis.call('MSET', unpack(pairs_, i, j)) end)
 """
     + _FENCE
 )

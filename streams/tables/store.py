@@ -23,11 +23,15 @@ class Move(NamedTuple):
 
 
 class UserWrite(NamedTuple):
-    """Rows of users in one partition, and the queue's (score, user) pairs laid flat."""
+    """Rows of users in one partition, as `Layout.framed` makes them, and who of them is queued with which score.
+
+    `urgency` holds one byte for each user, the position of the score in `scores` or, at their end, for none.
+    """
 
     users: Sequence[bytes] = ()
-    rows: Sequence[bytes] = ()
-    queue: Sequence[bytes] = ()
+    rows: bytes = b""
+    urgency: bytes = b""
+    scores: Sequence[bytes] = ()
 
 
 class ItemWrite(NamedTuple):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from schemas.keys import Keys
 from streams.features.columns import Columns
 from streams.features.declaration import BACKFILL
-from streams.features.fold import Folded, fold_users
-from streams.features.rows import NO_RESCORE, Layout
+from streams.features.fold import fold_users
+from streams.features.rows import NO_RESCORE, Layout, Slots
 from streams.tables.fenced import FencedTable, TableOptions
 from streams.tables.part import Part
 from streams.tables.store import Store, UserWrite
@@ -83,29 +83,27 @@ class UserTable(FencedTable[UserChange]):
     def _together(self, changes: Sequence[UserChange]) -> UserChange:
         return changes[0] if len(changes) == 1 else together(changes)
 
-    async def _hold(self, part: Part, partition: int, change: UserChange) -> None:
-        tag, limit_bytes = self.tag(partition), self._cache_share_bytes()
-        self.stats.rows_read += await part.cache.hold(change.users, partial(self.store.user_rows, tag), limit_bytes)
+    async def _hold(self, part: Part, partition: int, change: UserChange) -> Slots:
+        return await self._held(part, change.users, partial(self.store.user_rows, self.tag(partition)))
 
-    def _fold_held(self, part: Part, change: UserChange) -> UserWrite:
+    def _fold_held(self, part: Part, change: UserChange, slots: Slots) -> UserWrite:
         if len(change.users) == 0:
             return UserWrite()
-        folded = fold_users(self.layout, part.cache.rows, part.cache.slots(change.users), change.columns)
+        names, rows = part.cache.names, part.cache.rows
+        folded = fold_users(self.layout, rows, slots, change.columns)
         change.late = folded.late
-        names = part.cache.names
-        users = [names[slot] for slot in folded.touched.tolist()]
-        last_ms = part.cache.rows["last_ms"][folded.touched]
-        return UserWrite(users, part.cache.blobs(folded.touched), self._queue(users, folded, last_ms, change))
+        return UserWrite(
+            users=[names[slot] for slot in folded.touched.tolist()],
+            rows=self.layout.framed(rows, folded.touched),
+            urgency=_urgency(folded.priority, rows["last_ms"][folded.touched], change.now_ms).tobytes(),
+            scores=[b"%d" % ((change.heard_ms + delay) * CLASSES + i) for i, delay in enumerate(self._delays_ms)],
+        )
 
     def _applied(self, change: UserChange) -> None:
         self.late.update(change.late)
 
-    def _queue(self, users: list[bytes], folded: Folded, last_ms: NDArray[np.int64], change: UserChange) -> list[bytes]:
-        """(score, user) pairs of those to score again, flat; score = deadline_ms * 4 + class: the class breaks ties."""
-        asked = np.flatnonzero(folded.priority != NO_RESCORE)
-        urgency = np.where(last_ms[asked] < change.now_ms - BACKFILL_AGE_MS, BACKFILL, folded.priority[asked])
-        scores = [b"%d" % ((change.heard_ms + delay) * CLASSES + i) for i, delay in enumerate(self._delays_ms)]
-        queue = [b""] * (2 * len(asked))
-        queue[::2] = [scores[i] for i in urgency.tolist()]
-        queue[1::2] = [users[i] for i in asked.tolist()]
-        return queue
+
+def _urgency(priority: NDArray[np.uint8], last_ms: NDArray[np.int64], now_ms: int) -> NDArray[np.uint8]:
+    """Class of each user to score again, NO_RESCORE for the others; score = deadline_ms * 4 + class breaks ties."""
+    late = (last_ms < now_ms - BACKFILL_AGE_MS) & (priority != NO_RESCORE)
+    return np.where(late, np.uint8(BACKFILL), priority)

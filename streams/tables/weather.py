@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from streams.service.trouble import TROUBLE, passes
+from streams.service.trouble import TROUBLE, clause, passes, remedy
 from streams.tables.errors import Broken, Stale
 
 T = TypeVar("T")
@@ -51,7 +51,8 @@ class Weather:
 
     def _note(self, what: str, error: BaseException) -> None:
         if not passes(error):
-            text = f"Redis refuses {what} and will go on to: {error}. Check the user's rights and what the keys hold."
+            said = clause(error)
+            text = f"Redis refuses {what} and will go on to: {said}. {remedy(error)}"
             raise Broken(text) from error
         self.errors += 1
         if self.trouble is None or self.errors % 50 == 0:

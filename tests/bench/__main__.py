@@ -26,6 +26,13 @@ def ranker_part(lab: Lab) -> list[Figure]:
     return ranker_figures()
 
 
+def batching_part(lab: Lab) -> list[Figure]:
+    """The model worker's gain from batches."""
+    from tests.bench.batching import batching_figures  # torch again
+
+    return batching_figures(lab)
+
+
 OUT = Path("build/bench.json")
 PARTS: dict[str, Callable[[Lab], list[Figure]]] = {
     "reference": reference_figures,
@@ -34,6 +41,7 @@ PARTS: dict[str, Callable[[Lab], list[Figure]]] = {
     "live": live_figures,
     "growth": growth_figures,
     "candidates": candidate_figures,
+    "batching": batching_part,
     "ranker": ranker_part,
 }
 

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -87,9 +87,13 @@ class Installation:
 
     def process(self, name: str, env: Mapping[str, str]) -> Contender:
         """Start `kairos NAME` in the same way."""
+        return self.started(name, [*KAIROS, name], env)
+
+    def started(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> Contender:
+        """Start any command that reads our settings, in the same way."""
         gate = Gate(int(self.kafka.rpartition(":")[2]))
         settings = {**self.env, **env, "KAIROS_KAFKA": gate.address}
-        return Contender(name, [*KAIROS, name], settings, folder=self.folder, gate=gate)
+        return Contender(name, command, settings, folder=self.folder, gate=gate)
 
     def topic_of_kinds(self) -> list[str]:
         """Topic of each kind code of `traffic.WIRE`: all clicks and browses in one for the reference work."""

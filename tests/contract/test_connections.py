@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from redis.exceptions import AuthenticationError, ConnectionError  # noqa: A004
 
 from deploy.stack import Broker, Valkey, ValkeyCluster
 from streams.service import kafka, redis, settings
 from streams.service.addresses import redis_address
+from streams.service.entry import NoEntryError, entering, why_not
 from streams.service.settings import Connections
+from streams.service.trouble import passes, remedy
 
 JAAS = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_app="secret";'
 
@@ -49,10 +52,13 @@ def broker(certificate: tuple[Path, Path], tmp_path_factory: pytest.TempPathFact
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(store),
         "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.mutual.ssl.client.auth": "required",
+        "listener.name.mutual.ssl.truststore.type": "PEM",
+        "listener.name.mutual.ssl.truststore.certificates": certificate[0].read_text(),
         "listener.name.login.plain.sasl.jaas.config": JAAS,
         "listener.name.both.plain.sasl.jaas.config": JAAS,
     }
-    listeners = {"TLS": "SSL", "LOGIN": "SASL_PLAINTEXT", "BOTH": "SASL_SSL"}
+    listeners = {"TLS": "SSL", "LOGIN": "SASL_PLAINTEXT", "BOTH": "SASL_SSL", "MUTUAL": "SSL"}
     with Broker(tmp_path_factory.mktemp("kafka"), config=config, listeners=listeners) as running:
         yield running
 
@@ -82,6 +88,81 @@ async def test_kafka_with_tls_and_a_login(
     assert await topics_of(made) == []
 
 
+SECURITY = "KAIROS_KAFKA_SECURITY"
+NO_ENTRY = {
+    "a wrong password": (
+        "LOGIN",
+        {"KAFKA_PASSWORD": "no"},
+        "refuses user app by PLAIN: check KAIROS_KAFKA_USERNAME and",
+    ),
+    "a wrong mechanism": (
+        "LOGIN",
+        {"KAFKA_SASL_MECHANISM": "SCRAM-SHA-512"},
+        "takes no login by SCRAM-SHA-512, it offers PLAIN: set KAIROS_KAFKA_SASL_MECHANISM.",
+    ),
+    "no login": ("LOGIN", {"KAFKA_SECURITY": "PLAINTEXT"}, f"set {SECURITY}=SASL_PLAINTEXT, KAIROS_KAFKA_USERNAME and"),
+    "no login in TLS": ("BOTH", {"KAFKA_SECURITY": "SSL"}, f"set {SECURITY}=SASL_SSL, KAIROS_KAFKA_USERNAME and"),
+    "a login to a plain port": ("", {}, f"takes no login: set {SECURITY}=PLAINTEXT, or KAIROS_KAFKA"),
+    "TLS to a plain port": ("", {"KAFKA_SECURITY": "SSL"}, f"speaks no TLS: set {SECURITY}=PLAINTEXT, or"),
+    "TLS to a plain port with login": (
+        "LOGIN",
+        {"KAFKA_SECURITY": "SASL_SSL"},
+        f"speaks no TLS: set {SECURITY}=SASL_PLAINTEXT, or",
+    ),
+    "plain to a TLS port": ("TLS", {"KAFKA_SECURITY": "PLAINTEXT"}, f"speaks TLS only: set {SECURITY}=SSL, or"),
+    "plain to a TLS port with login": ("BOTH", {}, f"speaks TLS only: set {SECURITY}=SASL_SSL, or"),
+    "an authority nobody knows": (
+        "TLS",
+        {"KAFKA_SECURITY": "SSL", "KAFKA_CA": ""},
+        "set KAIROS_KAFKA_CA to the file of",
+    ),
+    "no certificate of ours": (
+        "MUTUAL",
+        {"KAFKA_SECURITY": "SSL"},
+        "set KAIROS_KAFKA_CERT and KAIROS_KAFKA_KEY to one",
+    ),
+    "nobody there": ("127.0.0.1:1", {}, "Nothing listens where Kafka at 127.0.0.1:1 should be"),
+    "no such host": ("kafka.invalid:9092", {}, "Kafka at kafka.invalid:9092 has a name that nobody knows"),
+}
+
+
+@pytest.mark.parametrize("name", NO_ENTRY)
+async def test_a_sentence_says_why_kafka_does_not_let_us_in(
+    broker: Broker, certificate: tuple[Path, Path], name: str
+) -> None:
+    listener, other, said = NO_ENTRY[name]
+    known = {"": broker.address, **broker.addresses}
+    env = {
+        "KAFKA": known.get(listener, listener),
+        "KAFKA_CA": str(certificate[0]),
+        "KAFKA_SECURITY": "SASL_PLAINTEXT",
+        "KAFKA_SASL_MECHANISM": "PLAIN",
+        "KAFKA_USERNAME": "app",
+        "KAFKA_PASSWORD": "secret",
+    }
+    made = connections(**{**env, **other})
+    with pytest.raises(NoEntryError) as caught:
+        async with entering(made):
+            await topics_of(made)
+    await asyncio.sleep(0.05)  # aiokafka does not wait for the sockets that it closes
+    assert said in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+async def test_an_error_of_whom_kafka_lets_in_stays_what_it_is(broker: Broker) -> None:
+    with pytest.raises(KafkaError) as caught:
+        async with entering(connections(KAFKA=broker.address)):
+            raise TopicAlreadyExistsError
+    assert type(caught.value) is TopicAlreadyExistsError
+
+
+async def test_the_address_that_a_broker_sends_us_on_to_is_named(make_broker: Callable[..., Broker]) -> None:
+    broker = make_broker(config={"advertised.listeners": "PLAINTEXT://kafka.invalid:9092"})
+    assert "sends us on to kafka.invalid:9092 (the broker's advertised.listeners)" in await why_not(
+        connections(KAFKA=broker.address)
+    )
+
+
 async def test_redis_with_an_acl_user(make_valkey: Callable[..., Valkey]) -> None:
     server = make_valkey()
     address = f"127.0.0.1:{server.port}"
@@ -93,8 +174,10 @@ async def test_redis_with_an_acl_user(make_valkey: Callable[..., Valkey]) -> Non
         assert await client.execute_command("ACL", "WHOAMI") == b"app"
         await client.aclose()
     client = redis.connect(connections(REDIS=f"redis://app:wrong@{address}"))
-    with pytest.raises(AuthenticationError):
+    with pytest.raises(AuthenticationError) as refused:
         await client.ping()
+    assert "KAIROS_REDIS_PASSWORD" in remedy(refused.value)
+    assert not passes(refused.value)
     await client.aclose()
 
 

@@ -34,6 +34,8 @@ async def test_rows_are_what_an_independent_fold_of_the_events_says(installation
     assert await installation.wrong_users() == {}
     assert await installation.wrong_items() == {}
     assert worker.metric("kairos_applied_records_total") >= 6_000
+    assert worker.metric("kairos_redis_used_bytes") > 0
+    assert worker.metric("kairos_redis_keys") > 0
     await installation.send(events(installation.topics, 500, seed=2))
     await installation.applied()
     assert await installation.wrong_users() == {}

@@ -1,6 +1,7 @@
 """Bundles: written whole or not at all, checked when read, and a bad one leaves the old ranker in place."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,17 @@ import torch
 
 from model_server.blend import Blend
 from model_server.blend_ranker import UNTRAINED, BlendRanker
-from model_server.bundle import Bundle, BundleError, BundleWatcher, current_version, load, make_current, ranker_of, save
+from model_server.bundle import (
+    AGAIN_S,
+    Bundle,
+    BundleError,
+    BundleWatcher,
+    current_version,
+    load,
+    make_current,
+    ranker_of,
+    save,
+)
 from model_server.items import ItemArrays
 from model_server.preparation import Preparation
 from model_server.ranker.device import Precision
@@ -209,6 +220,50 @@ def test_a_bad_bundle_keeps_the_old_one_and_says_why_once(log: Recorded, tmp_pat
     assert watcher.current().version == "v1"
     save(tmp_path, made_bundle(log, "v3"))
     assert watcher.poll() == "v3"
+
+
+def test_a_bundle_that_is_mended_in_place_is_taken_over(log: Recorded, tmp_path: Path) -> None:
+    save(tmp_path, made_bundle(log, "v2"))
+    weights = tmp_path / "v2" / "weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
+    watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
+    with pytest.raises(BundleError):
+        watcher.poll()
+    assert watcher.poll() is None
+    weights.write_bytes(whole)
+    assert watcher.poll() == "v2"
+
+
+def test_a_refused_bundle_whose_files_stay_is_tried_again_after_a_while_and_told_once(
+    log: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, made_bundle(log, "v2"))
+    now_s = 0.0
+    watcher = BundleWatcher(tmp_path, DEFAULT, "cpu", clock_s=lambda: now_s)
+    monkeypatch.setitem(sys.modules, "model_server.ranker.load", None)
+    with pytest.raises(BundleError, match=r"v2 needs a package that does not import .*extra 'model'"):
+        watcher.poll()
+    now_s = AGAIN_S
+    assert watcher.poll() is None
+    monkeypatch.undo()
+    now_s = 2 * AGAIN_S - 1
+    assert watcher.poll() is None
+    now_s = 2 * AGAIN_S
+    assert watcher.poll() == "v2"
+
+
+def test_a_folder_that_cannot_be_read_is_told_once_and_followed_when_it_can(log: Recorded, tmp_path: Path) -> None:
+    save(tmp_path, made_bundle(log, "v2"))
+    (tmp_path / "current").rename(tmp_path / "kept")
+    (tmp_path / "current").mkdir()
+    watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
+    with pytest.raises(OSError, match="current"):
+        watcher.poll()
+    assert watcher.poll() is None
+    (tmp_path / "current").rmdir()
+    (tmp_path / "kept").rename(tmp_path / "current")
+    assert watcher.poll() == "v2"
 
 
 def test_weights_that_are_no_numbers_are_refused(log: Recorded, tmp_path: Path) -> None:

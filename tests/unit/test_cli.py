@@ -3,6 +3,7 @@
 import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -71,6 +72,29 @@ def test_a_missing_module_that_no_extra_brings_is_a_fault_of_ours(monkeypatch: p
         cli.main(["version"])
 
 
+def test_a_variable_that_no_command_reads_is_named_and_the_command_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAIROS_REDSI", "redis://app:hush@cache:6379")
+    monkeypatch.setenv("KAIROS_QUIET_HOURS", "22-7")
+    assert cli.main(["version"]) == 0
+    said = capsys.readouterr().err
+    assert said == "KAIROS_REDSI is no setting of Kairos and changes nothing. Did you mean KAIROS_REDIS?\n"
+
+
+@pytest.mark.parametrize("command", ["worker", "model"])
+def test_a_service_that_does_not_start_names_unknown_variables_too(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAIROS_KAFKA", "nowhere")
+    monkeypatch.setenv("KAIROS_SESION_TIMEOUT_S", "6")
+    assert cli.main([command]) == 78
+    said = capsys.readouterr().err
+    assert "KAIROS_KAFKA=nowhere" in said
+    assert said.count("KAIROS_SESION_TIMEOUT_S is no setting of Kairos") == 1
+    assert "Did you mean KAIROS_SESSION_TIMEOUT_S?" in said
+
+
 def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     _version_raises(monkeypatch, KeyboardInterrupt())
     assert cli.main(["version"]) == 130
@@ -83,6 +107,57 @@ def test_an_error_of_ours_is_a_sentence_without_a_traceback(
     _version_raises(monkeypatch, StackError("Port 1 is taken: name another."))
     assert cli.main(["version"]) == 1
     assert capsys.readouterr().err == "Port 1 is taken: name another.\n"
+
+
+def test_a_folder_that_cannot_be_is_named_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.delenv("KAIROS_TRACEBACK", raising=False)
+    (tmp_path / "file").touch()
+    for command in ("up", "demo"):
+        assert cli.main([command, "--folder", str(tmp_path / "file" / "below")]) == 1
+        assert capsys.readouterr().err == f"{tmp_path / 'file' / 'below'}: Not a directory.\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["worker"], ["model"], ["topics", "check"], ["inspect", "u1"], ["train", "--out", "x"]]
+)
+@pytest.mark.parametrize(
+    "text", [b"kinds = [", b"\xff", b"[kinds.click]\nfoo = 1", b"[windows]\nx = '5 parsecs'", None]
+)
+def test_a_features_file_that_is_wrong_is_a_wrong_setting(
+    command: list[str],
+    text: bytes | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "features.toml"
+    file.mkdir() if text is None else file.write_bytes(text)
+    monkeypatch.setenv("KAIROS_FEATURES", str(file))
+    assert cli.main(command) == 78
+    assert capsys.readouterr().err.startswith(f"The features file {file} (KAIROS_FEATURES) ")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("inspect u1 --newest -1", "-1 is no whole number from 1 up"),
+        ("why u1 -n few", "few is no whole number from 1 up"),
+        ("train --until yesterday", "yesterday is no time like 2026-01-31"),
+        ("up --kafka-port 80000", "80000 is no port"),
+        ("demo --users -1", "-1 is no whole number from 1 up"),
+        ("demo --rate 0", "0 is no number above 0"),
+        ("demo --seconds nan", "nan is no number above 0"),
+    ],
+)
+def test_a_number_or_time_that_cannot_be_is_refused_with_a_sentence(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(line.split())
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_an_error_of_others_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

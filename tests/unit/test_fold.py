@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from schemas.events import Event, Run, Scene
-from streams.features.blobs import CorruptError
+from streams.features.blobs import CorruptError, unframed
 from streams.features.calendar import zone_code
 from streams.features.columns import Encoder, item_code
 from streams.features.declaration import BUCKETS, DEFAULT, Declaration
@@ -209,6 +209,16 @@ def test_a_blob_leaves_out_what_is_zero_and_comes_back_whole() -> None:
     assert rows[0] == store.slab.rows[store.slab.slots(["u"])][0]
     assert not rows[1].tobytes().strip(b"\0")
     assert layout.pack(rows)[0] == blob
+
+
+def test_framed_blobs_are_the_same_blobs_in_the_order_of_their_slots() -> None:
+    store = Store()
+    store.fold([event(T0 + i, item=f"i{i}", user=f"u{u}") for u in range(5) for i in range(u + 1)])
+    slots = np.array([3, 0, 4])
+    blobs = unframed(store.layout.framed(store.slab.rows, slots))
+    assert blobs == store.layout.pack(store.slab.rows, slots)
+    assert blobs == [store.blob(f"u{u}") for u in (3, 0, 4)]
+    assert not store.layout.framed(store.slab.rows, slots[:0])
 
 
 def test_a_cut_or_foreign_blob_is_refused_not_misread() -> None:

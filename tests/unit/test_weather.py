@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from redis import exceptions
+from redis.asyncio.sentinel import MasterNotFoundError
 
-from streams.service.trouble import passes
+from streams.service.trouble import clause, passes
 from streams.tables.errors import Broken, Stale
 from streams.tables.weather import Weather
 
@@ -53,6 +54,28 @@ async def test_what_cannot_pass_is_raised_at_once(error: Exception) -> None:
 
     with pytest.raises(Broken, match="applying"):
         await Weather().ride("applying", attempt)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (exceptions.AuthenticationError("Authentication required."), "Authentication required"),
+        (exceptions.NoPermissionError("no permissions ..."), "no permissions"),
+        (TimeoutError(), "TimeoutError"),
+        (
+            MasterNotFoundError("No master found for 'x' : <redis.asyncio.client.Redis(...)> - auth"),
+            "No master found for 'x'",
+        ),
+    ],
+)
+async def test_what_redis_says_is_part_of_a_sentence_with_one_stop(error: Exception, said: str) -> None:
+    async def attempt() -> None:
+        raise error
+
+    assert clause(error) == said
+    if not passes(error):
+        with pytest.raises(Broken, match=f"go on to: {said}. Check KAIROS_REDIS"):
+            await Weather().ride("applying", attempt)
 
 
 async def test_trouble_is_shown_while_it_lasts_and_counted() -> None:

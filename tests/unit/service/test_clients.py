@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis, RedisCluster
 
 from streams.service import kafka, redis, settings
-from streams.service.settings import Connections
+from streams.service.settings import Connections, SettingsError
 
 
 def connections(**env: str) -> Connections:
@@ -35,8 +35,17 @@ def test_sasl_and_tls_reach_the_client() -> None:
 def test_a_ca_file_that_is_none_is_an_error_at_once(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("no certificate")
-    with pytest.raises(ssl.SSLError):
-        kafka.ssl_context(connections(KAFKA_SECURITY="SSL", KAFKA_CA=str(file)))
+    for name in ("KAFKA", "REDIS"):
+        with pytest.raises(SettingsError, match=f"KAIROS_{name}_CA={file} is no file of certificates in PEM"):
+            connections(**{f"{name}_CA": str(file)})
+
+
+def test_a_certificate_that_is_none_is_an_error_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "own.pem"
+    file.write_text("no certificate")
+    for name in ("KAFKA", "REDIS"):
+        with pytest.raises(SettingsError, match=f"KAIROS_{name}_CERT={file} and KAIROS_{name}_KEY={file} are not"):
+            connections(**{f"{name}_CERT": str(file), f"{name}_KEY": str(file)})
 
 
 async def test_a_redis_client_never_retries_by_itself_and_gives_up_on_a_frozen_server() -> None:

@@ -48,3 +48,18 @@ async def test_it_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_another_reason_is_another_line_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(waiting, "FIRST_PAUSE_S", 0.001)
+    reasons = ["nobody listens", "nobody listens", "wrong password"]
+
+    async def attempt() -> None:
+        if reasons:
+            raise OSError(reasons.pop(0))
+
+    await Waiting().until("kafka", attempt)
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ["Waiting for kafka: nobody listens", "Waiting for kafka: wrong password"]

@@ -1,0 +1,31 @@
+"""Numbers on the command line, refused with a sentence while the line is read."""
+
+import argparse
+
+
+def whole_number(text: str) -> int:
+    """From 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"{text} is no whole number from 1 up"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def port(text: str) -> int:
+    """A TCP port."""
+    if not text.isdecimal() or not 1 <= int(text) <= 65_535:
+        msg = f"{text} is no port, which is a number from 1 to 65535"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def more_than_nothing(text: str) -> float:
+    """Above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        msg = f"{text} is no number above 0"
+        raise argparse.ArgumentTypeError(msg)
+    return number
