@@ -15,8 +15,8 @@ from deploy.stack import Broker, Valkey
 from schemas.dead_letters import decode
 from schemas.keys import Keys
 from schemas.partition import partition_of
+from streams.testing.poison import poison
 from tests.installation import Installation, Sent, events
-from tests.poison import poison
 from tests.worker_process import until
 
 pytestmark = pytest.mark.slow

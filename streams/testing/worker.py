@@ -1,0 +1,116 @@
+"""One stream worker over memory: its tables and pipelines, and the loop that reads the topics to their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.keys import Keys
+from schemas.topics import Topics
+from streams.chunks.chunk import Chunk
+from streams.features.columns import Encoder
+from streams.features.items import ItemLayout
+from streams.features.rows import Layout
+from streams.item_pipeline import ItemPipeline
+from streams.pipeline import Limits, Pipeline
+from streams.tables.errors import Rewind
+from streams.tables.fenced import FencedTable
+from streams.tables.items import ItemTable
+from streams.tables.memory import MemoryStore
+from streams.tables.users import UserTable
+from streams.tables.weather import Weather
+from streams.testing.log import Delivery, Log, Reader
+from streams.testing.steps import DeltaTopic, Letters, SteppedStore, Steps
+from streams.testing.times import Clock
+
+
+@dataclass
+class World:
+    """What outlives a worker: topics, store, what was sent, the clock, and how records are handed over."""
+
+    encoder: Encoder
+    topics: Topics
+    log: Log
+    clock: Clock
+    limits: Limits
+    keys: Keys
+    delivery: Delivery
+    steps: Steps
+    store: MemoryStore
+    letters: Letters
+    deltas: DeltaTopic
+
+
+class Worker:
+    """A process with tables of its own; `writer` is its name in their tokens."""
+
+    def __init__(self, world: World, writer: str) -> None:
+        self.world = world
+        declaration, store = world.encoder.declaration, SteppedStore(world.store, world.steps)
+        # The wait before a call is tried again is no virtual time: there is none.
+        self.users = UserTable(store, world.keys, Layout(declaration), writer=writer, weather=Weather(first_pause_s=0))
+        self.items = ItemTable(
+            store, world.keys, ItemLayout(declaration), writer=writer, weather=Weather(first_pause_s=0)
+        )
+        self.pipeline = Pipeline(
+            self.users,
+            world.encoder,
+            world.topics,
+            world.letters,
+            world.deltas,
+            item_partitions=world.log.partitions[world.topics.deltas],
+            now_ms=world.clock,
+            limits=world.limits,
+        )
+        self.item_pipeline = ItemPipeline(
+            self.items, world.topics, world.letters, max_value_bytes=world.limits.max_value_bytes
+        )
+        self._readers: dict[int, list[Reader]] = {}
+        self._item_readers: dict[int, list[Reader]] = {}
+
+    async def drain(self) -> None:
+        """Read all topics to their ends: of users first, since they fill one of the items' topics."""
+        topics = self.world.topics
+        await self._read(self.pipeline, self.users, topics.user_inputs, self._readers)
+        await self._read(self.item_pipeline, self.items, topics.item_inputs, self._item_readers)
+
+    async def _read(
+        self,
+        pipeline: Pipeline | ItemPipeline,
+        table: FencedTable[Any],
+        topics: Sequence[str],
+        known: dict[int, list[Reader]],
+    ) -> None:
+        """Read topics that share their partitions; those with nothing in them are not touched."""
+        log = self.world.log
+        for partition in range(log.partitions[topics[0]]):
+            if not any(log.records(topic, partition) for topic in topics):
+                continue
+            if partition not in known:
+                known[partition] = [await self._reader(table, topic, partition) for topic in topics]
+            while await self._round(pipeline, known[partition]):
+                pass
+
+    async def _reader(self, table: FencedTable[Any], topic: str, partition: int) -> Reader:
+        """The place where a table goes on, or begins."""
+        facts = self.world.log.facts(topic, partition)
+        await table.initialise(facts)
+        return Reader(self.world.log, topic, partition, self.world.delivery, await table.start_position(facts))
+
+    async def _round(self, pipeline: Pipeline | ItemPipeline, readers: Sequence[Reader]) -> bool:
+        """Hand over the next chunk of each topic of a partition; whether there was any."""
+        group = {reader.topic: (reader, chunk) for reader in readers if (chunk := reader.next())}
+        together = [[chunk for _, chunk in group.values()]] if self.world.delivery.together else []
+        for chunks in together or [[chunk] for _, chunk in group.values()]:
+            for _ in range(self.world.delivery.times):
+                for chunk, verdict in zip(chunks, await pipeline.process(chunks), strict=True) if chunks else ():
+                    _obey(verdict, group[chunk.topic][0], chunk)
+        return bool(group)
+
+
+def _obey(verdict: object, reader: Reader, chunk: Chunk) -> None:
+    if isinstance(verdict, Rewind):
+        reader.seek(verdict.offset)
+    else:
+        reader.seek(max(reader.position, chunk.last + 1))
