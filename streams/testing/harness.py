@@ -32,8 +32,7 @@ T = TypeVar("T")
 class Harness:
     """A shop's events in, rows, queue, dead letters and deltas out. Nothing sleeps, nothing is mocked but the servers.
 
-    `declaration`: a Declaration, or the path of a features.toml. `delivery` and `faults` (by number of step) may be set
-    until the first `run`.
+    `declaration`: a Declaration, or the path of a features.toml. `faults` befall the steps of these numbers.
     """
 
     def __init__(  # noqa: PLR0913 - all by keyword
@@ -48,6 +47,7 @@ class Harness:
         delivery: Delivery | None = None,
         faults: Mapping[int, Fault] | None = None,
         encoder: Encoder | None = None,
+        store: MemoryStore | None = None,
     ) -> None:
         self.declaration = load(declaration) if isinstance(declaration, Path) else declaration
         self.topics, self.zone = Topics(), zone
@@ -68,7 +68,7 @@ class Harness:
             Keys("test"),
             delivery or Delivery(),
             self.steps,
-            MemoryStore(),
+            MemoryStore() if store is None else store,
             Letters(self.steps),
             DeltaTopic(self.steps, self._append_delta),
         )
@@ -111,16 +111,20 @@ class Harness:
         self.worker = self._start()
 
     async def _run(self) -> None:
-        while True:
-            try:
-                await self.worker.drain()
-            except Crash:
-                self.restart()
-            else:
-                return
+        self.worker = await self._finish(self.worker)
 
     async def _take_over(self) -> None:
-        await self._start().drain()
+        await self._finish(self._start())
+
+    async def _finish(self, worker: Worker) -> Worker:
+        """Read everything; the worker that is alive at the end."""
+        while True:
+            try:
+                await worker.drain()
+            except Crash:
+                worker = self._start()
+            else:
+                return worker
 
     def _start(self) -> Worker:
         self.workers += 1

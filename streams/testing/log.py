@@ -15,12 +15,12 @@ TOPIC_ID = "id-1"
 
 
 class Record(NamedTuple):
-    """A Kafka record; `timestamp` in ms."""
+    """A Kafka record; `timestamp` in ms, -1 where nobody knows when Kafka took it."""
 
     offset: int
     key: bytes | None
     value: bytes | None
-    timestamp: int
+    timestamp: int = -1
     headers: Headers = ()
 
 

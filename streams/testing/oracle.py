@@ -19,6 +19,8 @@ import tzfpy
 
 from streams.testing.terms import MINUTE_MS, TERMS, Field, Terms
 
+UNTOLD = {"schema", "spare", "pad", "counters_pad"}
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -222,7 +224,7 @@ def item_row(events: list[Seen], terms: Terms) -> dict[str, Any]:
 
 def plain(row: np.void) -> dict[str, Any]:
     """A stored row in the oracle's terms; the schema number and the padding are nobody's facts."""
-    named = {name: row[name].tolist() for name in row.dtype.names or () if name not in {"schema", "spare", "pad"}}
+    named = {name: row[name].tolist() for name in row.dtype.names or () if name not in UNTOLD}
     if "history" in named:
         named["history"] = named["history"][: named["history_n"]]
     return named

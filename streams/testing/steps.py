@@ -48,20 +48,23 @@ async def nobody() -> None:
 
 @dataclass
 class Steps:
-    """The steps of all workers in order; `plan` says by number which fault befalls a step, the first being 0."""
+    """The steps of all workers in order; `plan` says by number which fault befalls a step, the first being 0.
+
+    `taken` may be emptied; steps are numbered on.
+    """
 
     plan: dict[int, Fault] = field(default_factory=dict)
     taken: list[str] = field(default_factory=list)
     take_over: Callable[[], Awaitable[None]] = nobody
-
-    def befalls(self, *faults: Fault) -> None:
-        """Let these faults befall the next steps, one each."""
-        self.plan |= dict(enumerate(faults, len(self.taken)))
+    number: int = 0
 
     async def take(self, what: str, act: Callable[[], Awaitable[T]], refused: T) -> T:
         """Take one step; `refused` is its answer when another one was faster."""
-        fault = self.plan.get(len(self.taken))
+        fault = self.plan.get(self.number)
+        self.number += 1
         self.taken.append(what)
+        if fault is not None and fault.of_commits and what != COMMIT:
+            fault = None
         if fault is Fault.CRASH_BEFORE:
             raise Crash
         if fault is Fault.LOST:

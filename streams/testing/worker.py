@@ -15,7 +15,7 @@ from streams.features.rows import Layout
 from streams.item_pipeline import ItemPipeline
 from streams.pipeline import Limits, Pipeline
 from streams.tables.errors import Rewind
-from streams.tables.fenced import FencedTable
+from streams.tables.fenced import FencedTable, TableOptions
 from streams.tables.items import ItemTable
 from streams.tables.memory import MemoryStore
 from streams.tables.users import UserTable
@@ -23,6 +23,8 @@ from streams.tables.weather import Weather
 from streams.testing.log import Delivery, Log, Reader
 from streams.testing.steps import DeltaTopic, Letters, SteppedStore, Steps
 from streams.testing.times import Clock
+
+CACHE_BYTES = 1 << 20
 
 
 @dataclass
@@ -49,10 +51,9 @@ class Worker:
         self.world = world
         declaration, store = world.encoder.declaration, SteppedStore(world.store, world.steps)
         # The wait before a call is tried again is no virtual time: there is none.
-        self.users = UserTable(store, world.keys, Layout(declaration), writer=writer, weather=Weather(first_pause_s=0))
-        self.items = ItemTable(
-            store, world.keys, ItemLayout(declaration), writer=writer, weather=Weather(first_pause_s=0)
-        )
+        options: TableOptions = {"writer": writer, "weather": Weather(first_pause_s=0), "cache_bytes": CACHE_BYTES}
+        self.users = UserTable(store, world.keys, Layout(declaration), **options)
+        self.items = ItemTable(store, world.keys, ItemLayout(declaration), **options)
         self.pipeline = Pipeline(
             self.users,
             world.encoder,
