@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import defaultdict
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from streams.features.columns import Encoder
 from streams.features.declaration import DEFAULT, Declaration
 from streams.features.features_file import load
 from streams.pipeline import Limits, Rejected
-from streams.tables.memory import MemoryStore
+from streams.tables.memory import MemoryStore, MemoryTag
 from streams.testing.events import Draft, Message, Sendable
 from streams.testing.log import Delivery, Log
 from streams.testing.reading import Affected, Item, Tables, User
@@ -73,6 +74,7 @@ class Harness:
             DeltaTopic(self.steps, self._append_delta),
         )
         self.tables = Tables(self.world.store, self.world.keys, self.declaration, partitions, item_partitions)
+        at_once(Worker(self.world, "setup").initialise())
         self.workers = 0
         self.worker = self._start()
 
@@ -109,6 +111,14 @@ class Harness:
     def restart(self) -> None:
         """End the worker and start another one, which knows nothing but the store."""
         self.worker = self._start()
+
+    def save(self) -> dict[bytes, MemoryTag]:
+        """What the store holds now, for `restore`."""
+        return self.world.store.snapshot()
+
+    def restore(self, saved: Mapping[bytes, MemoryTag]) -> None:
+        """Roll the store back, as a Redis does that lost its last writes; nobody tells the worker."""
+        self.world.store.tags = copy.deepcopy(dict(saved))
 
     async def _run(self) -> None:
         self.worker = await self._finish(self.worker)

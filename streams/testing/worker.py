@@ -70,6 +70,14 @@ class Worker:
         self._readers: dict[int, list[Reader]] = {}
         self._item_readers: dict[int, list[Reader]] = {}
 
+    async def initialise(self) -> None:
+        """What `kairos topics create` does to a store: the tables begin where the logs do."""
+        log, topics = self.world.log, self.world.topics
+        for table, names in ((self.users, topics.user_inputs), (self.items, topics.item_inputs)):
+            for name in names:
+                for partition in range(log.partitions[name]):
+                    await table.initialise(log.facts(name, partition))
+
     async def drain(self) -> None:
         """Read all topics to their ends: of users first, since they fill one of the items' topics."""
         topics = self.world.topics
@@ -90,14 +98,15 @@ class Worker:
                 continue
             if partition not in known:
                 known[partition] = [await self._reader(table, topic, partition) for topic in topics]
+            await _audit(table, known[partition])
             while await self._round(pipeline, known[partition]):
                 pass
 
     async def _reader(self, table: FencedTable[Any], topic: str, partition: int) -> Reader:
-        """The place where a table goes on, or begins."""
-        facts = self.world.log.facts(topic, partition)
-        await table.initialise(facts)
-        return Reader(self.world.log, topic, partition, self.world.delivery, await table.start_position(facts))
+        """The place where a table goes on."""
+        log = self.world.log
+        start = await table.start_position(log.facts(topic, partition))
+        return Reader(log, topic, partition, self.world.delivery, start)
 
     async def _round(self, pipeline: Pipeline | ItemPipeline, readers: Sequence[Reader]) -> bool:
         """Hand over the next chunk of each topic of a partition; whether there was any."""
@@ -108,6 +117,14 @@ class Worker:
                 for chunk, verdict in zip(chunks, await pipeline.process(chunks), strict=True) if chunks else ():
                     _obey(verdict, group[chunk.topic][0], chunk)
         return bool(group)
+
+
+async def _audit(table: FencedTable[Any], readers: Sequence[Reader]) -> None:
+    """Go back where the store has, as the worker's own audit of idle partitions does."""
+    for reader in readers:
+        fence = await table.reload_fence(reader.topic, reader.partition)
+        if fence + 1 < reader.position:
+            reader.seek(fence + 1)
 
 
 def _obey(verdict: object, reader: Reader, chunk: Chunk) -> None:

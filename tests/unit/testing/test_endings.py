@@ -7,6 +7,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -222,6 +223,25 @@ def test_shuffling_and_holding_back_keep_everything() -> None:
 def test_all_cuts_are_all_cuts() -> None:
     assert sorted(every_cut(3)) == [(1, 1, 1), (1, 2), (2, 1), (3,)]
     assert [len(list(every_cut(n))) for n in (1, 2, 6)] == [1, 2, 32]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_store_that_is_rolled_back_is_filled_again(restarted: bool) -> None:
+    kairos, calm = ONE_PARTITION(), ONE_PARTITION()
+    hour(calm)
+    kairos.play(click("ann", "i1", at="+0s"))
+    saved = kairos.save()
+    kairos.publish(click("bob", "i1"), click("ann", "i2"))
+    kairos.run()
+    whole = kairos.rows
+    for _ in range(2):
+        kairos.restore(saved)
+        assert wrong_rows(kairos).keys() == {"user ann", "user bob", "item i1", "item i2"}
+        if restarted:
+            kairos.restart()
+        kairos.run()
+        assert kairos.rows == whole == calm.rows
+    assert kairos.state == calm.state
 
 
 def test_each_worker_begins_where_the_last_one_stopped() -> None:
