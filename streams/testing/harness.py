@@ -7,6 +7,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,12 +55,8 @@ class Harness:
         self.topics, self.zone = Topics(), zone
         self.clock = Clock(start)
         self.steps = Steps(dict(faults or {}), take_over=self._take_over)
-        self.log = Log(
-            {
-                **dict.fromkeys(self.topics.user_inputs, partitions),
-                **dict.fromkeys(self.topics.item_inputs, item_partitions),
-            }
-        )
+        counts = dict.fromkeys(self.topics.user_inputs, partitions)
+        self.log = Log(counts | dict.fromkeys(self.topics.item_inputs, item_partitions))
         self.world = World(
             encoder or _encoder(self.declaration, zone),
             self.topics,
@@ -123,8 +120,12 @@ class Harness:
     async def _run(self) -> None:
         self.worker = await self._finish(self.worker)
 
-    async def _take_over(self) -> None:
-        await self._finish(self._start())
+    async def _take_over(self, records: int | None) -> None:
+        if records is None:
+            await self._finish(self._start())
+        else:
+            with suppress(Crash):
+                await self._start(Delivery((records,))).drain(rounds=1)
 
     async def _finish(self, worker: Worker) -> Worker:
         """Read everything; the worker that is alive at the end."""
@@ -136,9 +137,9 @@ class Harness:
             else:
                 return worker
 
-    def _start(self) -> Worker:
+    def _start(self, delivery: Delivery | None = None) -> Worker:
         self.workers += 1
-        return Worker(self.world, f"worker-{self.workers}")
+        return Worker(self.world, f"worker-{self.workers}", delivery)
 
     def _append_delta(self, record: DeltaRecord) -> None:
         self.log.append(

@@ -21,13 +21,15 @@ class Fault(enum.Enum):
     """What befalls a worker at one of its steps.
 
     CRASH_BEFORE, CRASH_AFTER: the process dies, and another takes over. TAKEN_OVER: it is held up while another process
-    takes its partitions over and reads them to the end; then it goes on as a zombie. And of a commit alone: CONFLICT:
-    its compare-and-set is lost; LOST: the call never arrives; UNHEARD: it is done and the reply is lost.
+    takes its partitions over and reads them to the end; then it goes on as a zombie. OVERTAKEN: the other process gets
+    no further than one record of each partition. And of a commit alone: CONFLICT: its compare-and-set is lost; LOST:
+    the call never arrives; UNHEARD: it is done and the reply is lost.
     """
 
     CRASH_BEFORE = "crash before"
     CRASH_AFTER = "crash after"
     TAKEN_OVER = "taken over before"
+    OVERTAKEN = "overtaken by a record before"
     CONFLICT = "conflict in"
     LOST = "lost call of"
     UNHEARD = "lost reply of"
@@ -42,7 +44,7 @@ class Crash(BaseException):
     """The process dies here; no BaseException of ours is caught on the way out."""
 
 
-async def nobody() -> None:
+async def nobody(_rounds: int | None) -> None:
     """Nobody takes over."""
 
 
@@ -50,12 +52,13 @@ async def nobody() -> None:
 class Steps:
     """The steps of all workers in order; `plan` says by number which fault befalls a step, the first being 0.
 
-    `taken` may be emptied; steps are numbered on.
+    `taken` may be emptied; steps are numbered on. `take_over` lets another worker read so many records of each
+    partition, or all.
     """
 
     plan: dict[int, Fault] = field(default_factory=dict)
     taken: list[str] = field(default_factory=list)
-    take_over: Callable[[], Awaitable[None]] = nobody
+    take_over: Callable[[int | None], Awaitable[None]] = nobody
     number: int = 0
 
     async def take(self, what: str, act: Callable[[], Awaitable[T]], refused: T) -> T:
@@ -71,8 +74,8 @@ class Steps:
             raise ConnectionError(fault.value)
         if fault is Fault.CONFLICT:
             return refused
-        if fault is Fault.TAKEN_OVER:
-            await self.take_over()
+        if fault in {Fault.TAKEN_OVER, Fault.OVERTAKEN}:
+            await self.take_over(1 if fault is Fault.OVERTAKEN else None)
         done = await act()
         if fault is Fault.CRASH_AFTER:
             raise Crash

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -19,29 +19,40 @@ Wrong = dict[str, dict[str, tuple[Any, Any]]]
 def wrong_rows(harness: Harness) -> Wrong:
     """Rows that are not what the oracle says, by "user NAME" and "item NAME"; empty when all is well.
 
-    The oracle goes by its own words for the default declaration, and by a shop's own words where it has a declaration.
+    A record that is no event and not in the dead letters either is wrong too. The oracle goes by its own words for the
+    default declaration, and by a shop's own words where it has a declaration.
     """
     terms = TERMS if harness.declaration == DEFAULT else terms_of(harness.declaration)
-    events = list(counted(harness))
+    events, lost = _counted(harness)
     users, items = harness.tables.blobs()
     user_rows, item_rows = harness.tables.unpacked(users, items)
     return {
         **_wrong("user", oracle.user_rows(events, harness.zone, terms), dict(zip(users, user_rows, strict=True))),
         **_wrong("item", oracle.item_rows(events, harness.zone, terms), dict(zip(items, item_rows, strict=True))),
+        **{f"record {place}": {"dead letter": ("one", None)} for place in lost},
     }
 
 
-def counted(harness: Harness) -> Iterator[Mapping[str, Any]]:
-    """Events that must be in the rows: published, no dead letters, and in time by Kafka's own clock; times in ms."""
+def _counted(harness: Harness) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """Events that must be in the rows, times in ms: published, no dead letters, and in time by Kafka's own clock.
+
+    And the places of what is neither an event nor a dead letter.
+    """
     buried = {(letter.topic, letter.partition, letter.record.offset) for letter in harness.letters}
-    limits = harness.world.limits
+    limits, events, lost = harness.world.limits, list[Mapping[str, Any]](), list[str]()
     for topic, partition, record in harness.log.of(*harness.topics.user_inputs):
         if (topic, partition, record.offset) in buried:
             continue
-        event = orjson.loads(record.value or b"")
-        ts_ms = _in_ms(event["ts_ms"])
+        try:
+            event = orjson.loads(record.value or b"")
+            ts_ms = _in_ms(event["ts_ms"])
+            known = {name: str(event[name]) for name in ("user_id", "item_id", "kind")}
+        except (ValueError, TypeError, KeyError):
+            lost.append(f"{topic} {partition} {record.offset}")
+            continue
         if record.timestamp - limits.horizon_ms <= ts_ms <= record.timestamp + limits.max_skew_ms:
-            yield {**event, "ts_ms": ts_ms}
+            events.append({**event, **known, "ts_ms": ts_ms})
+    return events, lost
 
 
 def _in_ms(time: float) -> int:

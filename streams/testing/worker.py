@@ -25,6 +25,17 @@ from streams.testing.steps import DeltaTopic, Letters, SteppedStore, Steps
 from streams.testing.times import Clock
 
 CACHE_BYTES = 1 << 20
+ROUNDS_A_RECORD = 8
+
+
+class Stuck(Exception):
+    """A partition is read again and again and no end is reached."""
+
+    def __init__(self, topic: str, partition: int, records: int) -> None:
+        super().__init__(
+            f"Partition {partition} of {topic} and its neighbours, with {records} records, is read over and over: its "
+            "fence does not move on, or chunks are sent back for ever."
+        )
 
 
 @dataclass
@@ -45,10 +56,10 @@ class World:
 
 
 class Worker:
-    """A process with tables of its own; `writer` is its name in their tokens."""
+    """A process with tables of its own; `writer` is its name in their tokens, `delivery` may be its own too."""
 
-    def __init__(self, world: World, writer: str) -> None:
-        self.world = world
+    def __init__(self, world: World, writer: str, delivery: Delivery | None = None) -> None:
+        self.world, self.delivery = world, delivery or world.delivery
         declaration, store = world.encoder.declaration, SteppedStore(world.store, world.steps)
         # The wait before a call is tried again is no virtual time: there is none.
         options: TableOptions = {"writer": writer, "weather": Weather(first_pause_s=0), "cache_bytes": CACHE_BYTES}
@@ -78,11 +89,14 @@ class Worker:
                 for partition in range(log.partitions[name]):
                     await table.initialise(log.facts(name, partition))
 
-    async def drain(self) -> None:
-        """Read all topics to their ends: of users first, since they fill one of the items' topics."""
+    async def drain(self, rounds: int | None = None) -> None:
+        """Read all topics to their ends, or so many chunks of each: of users first, who fill one of the items' topics.
+
+        Raises Stuck.
+        """
         topics = self.world.topics
-        await self._read(self.pipeline, self.users, topics.user_inputs, self._readers)
-        await self._read(self.item_pipeline, self.items, topics.item_inputs, self._item_readers)
+        await self._read(self.pipeline, self.users, topics.user_inputs, self._readers, rounds)
+        await self._read(self.item_pipeline, self.items, topics.item_inputs, self._item_readers, rounds)
 
     async def _read(
         self,
@@ -90,6 +104,7 @@ class Worker:
         table: FencedTable[Any],
         topics: Sequence[str],
         known: dict[int, list[Reader]],
+        rounds: int | None,
     ) -> None:
         """Read topics that share their partitions; those with nothing in them are not touched."""
         log = self.world.log
@@ -99,21 +114,27 @@ class Worker:
             if partition not in known:
                 known[partition] = [await self._reader(table, topic, partition) for topic in topics]
             await _audit(table, known[partition])
-            while await self._round(pipeline, known[partition]):
-                pass
+            records = sum(len(log.records(topic, partition)) for topic in topics)
+            patience = ROUNDS_A_RECORD * (records + 1)
+            for _ in range(patience if rounds is None else rounds):
+                if not await self._round(pipeline, known[partition]):
+                    break
+            else:
+                if rounds is None:
+                    raise Stuck(topics[0], partition, records)
 
     async def _reader(self, table: FencedTable[Any], topic: str, partition: int) -> Reader:
         """The place where a table goes on."""
         log = self.world.log
         start = await table.start_position(log.facts(topic, partition))
-        return Reader(log, topic, partition, self.world.delivery, start)
+        return Reader(log, topic, partition, self.delivery, start)
 
     async def _round(self, pipeline: Pipeline | ItemPipeline, readers: Sequence[Reader]) -> bool:
         """Hand over the next chunk of each topic of a partition; whether there was any."""
         group = {reader.topic: (reader, chunk) for reader in readers if (chunk := reader.next())}
-        together = [[chunk for _, chunk in group.values()]] if self.world.delivery.together else []
+        together = [[chunk for _, chunk in group.values()]] if self.delivery.together else []
         for chunks in together or [[chunk] for _, chunk in group.values()]:
-            for _ in range(self.world.delivery.times):
+            for _ in range(self.delivery.times):
                 for chunk, verdict in zip(chunks, await pipeline.process(chunks), strict=True) if chunks else ():
                     _obey(verdict, group[chunk.topic][0], chunk)
         return bool(group)

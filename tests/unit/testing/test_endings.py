@@ -15,6 +15,7 @@ from schemas.topics import KINDS
 from streams.deltas import DeltaRecord
 from streams.pipeline import Pipeline
 from streams.tables.attempt import Verdict, nothing_stale
+from streams.tables.errors import Rewind
 from streams.tables.memory import MemoryStore
 from streams.tables.part import Chunk
 from streams.tables.store import Move, UserWrite
@@ -39,7 +40,7 @@ from streams.testing import (
     wrong_rows,
 )
 from streams.testing.endings import every_cut
-from streams.testing.worker import Worker
+from streams.testing.worker import Stuck, Worker
 
 ONE_PARTITION = partial(Harness, partitions=1, item_partitions=2)
 
@@ -91,6 +92,15 @@ def test_a_zombie_s_deltas_come_twice_and_count_once() -> None:
     assert wrong_rows(struck) == {}
 
 
+def test_who_was_overtaken_by_a_record_folds_the_rest() -> None:
+    kairos = ONE_PARTITION(faults={1: Fault.OVERTAKEN})
+    kairos.publish(click("ann", "i1"), click("ann", "i2"), click("bob", "i2"))
+    kairos.run()
+    stats = kairos.worker.users.stats
+    assert (kairos.steps.taken[1], stats.conflicts, stats.skipped, stats.applied) == ("commit", 1, 1, 2)
+    assert wrong_rows(kairos) == {}
+
+
 class Careless(MemoryStore):
     """A store that commits whatever the token."""
 
@@ -115,7 +125,7 @@ class Torn(MemoryStore):
 def test_a_store_that_does_not_compare_is_found_out() -> None:
     found = differences(every_fault(hour, lambda **how: ONE_PARTITION(store=Careless(), **how)))
     assert found
-    assert all(name.startswith(Fault.TAKEN_OVER.value) for name in found)
+    assert all(name.startswith((Fault.TAKEN_OVER.value, Fault.OVERTAKEN.value)) for name in found)
     assert any("user ann: differs in" in line and "totals" in line for lines in found.values() for line in lines)
 
 
@@ -155,6 +165,30 @@ def test_deltas_that_leave_after_the_fence_are_found_out() -> None:
     found = differences(every_fault(hour, hasty))
     assert found
     assert all(line.startswith("item ") for lines in found.values() for line in lines)
+
+
+def test_a_bad_record_that_is_nowhere_is_wrong() -> None:
+    kairos = Harness()
+    kairos.publish(poison()["bad JSON"], poison()["missing item"])
+    assert {name.split()[0] for name in wrong_rows(kairos)} == {"record"}
+    kairos.run()
+    assert wrong_rows(kairos) == {}
+    kairos.world.letters.sent.pop()
+    assert len(wrong_rows(kairos)) == 1
+
+
+class Stubborn(Pipeline):
+    """A pipeline that wants everything again."""
+
+    async def process(self, chunks: Sequence[Chunk], stale: Any = nothing_stale) -> list[Verdict]:
+        return [Rewind(chunk.topic, chunk.partition, 0, "once more") for chunk in chunks]
+
+
+def test_a_partition_that_is_read_over_and_over_is_given_up() -> None:
+    kairos = ONE_PARTITION()
+    kairos.worker.pipeline.__class__ = Stubborn
+    with pytest.raises(Stuck, match=r"Partition 0 of events\.clicks\.v1 and its neighbours, with 1 records"):
+        kairos.play(click("ann", "i1"))
 
 
 def test_a_lost_and_a_doubled_event_are_told_by_field() -> None:

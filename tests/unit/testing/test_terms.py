@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,52 +15,43 @@ def test_the_default_declaration_is_what_the_oracle_knows_by_heart() -> None:
     assert terms_of(DEFAULT) == TERMS
 
 
+FLAGS = {name: st.booleans() for name in ("window", "history", "active", "item")}
+OLD_KIND = st.fixed_dictionaries({}, optional=FLAGS)
+NEW_KIND = st.fixed_dictionaries(
+    {}, optional=FLAGS | {"topic": st.sampled_from(["clicks", "orders", "feedback"]), "priority": st.integers(0, 3)}
+)
+WORDS = st.sampled_from(
+    [
+        {"values": ["a", "b"]},
+        {"values": ["a", "other"]},
+        {"values": [], "buckets": 7},
+        {"values": ["a"], "buckets": 3},
+    ]
+)
+NUMBER = st.fixed_dictionaries(
+    {"values": st.just(["1", "2", "3"]), "low": st.integers(-5, 5), "step": st.integers(1, 9)}
+)
+SECTIONS = {
+    "kinds": {"wink": NEW_KIND, "click": OLD_KIND, "opted_out": st.just(False)},
+    "windows": {"2h": st.just("2h"), "1min": st.just("1min"), "7d": st.just(False)},
+    "scene": {
+        "device": WORDS | st.just(False),
+        "page": st.just(False),
+        "place": WORDS | st.just(False),
+        "temperature_c": NUMBER,
+        "weather": st.just({"profile": False}),
+    },
+}
+
+
 def declarations() -> st.SearchStrategy[Declaration]:
-    flags = st.fixed_dictionaries(
-        {},
-        optional={name: st.booleans() for name in ("window", "history", "active", "item")}
-        | {"topic": st.sampled_from(["clicks", "orders", "feedback"]), "wire": st.just("wink"), "priority": st.just(1)},
-    )
-    field = st.sampled_from(
-        [
-            {"values": ["a", "b"]},
-            {"values": ["a", "other"]},
-            {"values": [], "buckets": 7},
-            {"values": ["a"], "buckets": 3},
-        ]
-    )
-    number = st.builds(
-        lambda low, step: {"values": ["1", "2", "3"], "low": low, "step": step}, st.integers(-5, 5), st.integers(1, 9)
-    )
-    table = st.fixed_dictionaries(
-        {},
-        optional={
-            "kinds": st.fixed_dictionaries(
-                {}, optional={"wink": flags, "click": flags.map(_unnamed), "opted_out": st.just(False)}
-            ),
-            "windows": st.fixed_dictionaries(
-                {}, optional={"2h": st.just("2h"), "1min": st.just("1min"), "7d": st.just(False)}
-            ),
-            "scene": st.fixed_dictionaries(
-                {},
-                optional={
-                    "device": field | st.just(False),
-                    "page": st.just(False),
-                    "place": field | st.just(False),
-                    "temperature_c": number,
-                    "weather": st.just({"profile": False}),
-                },
-            ),
-            "history": st.sampled_from([1, 3, 200]),
-            "hour_of_week": st.booleans(),
-            "epoch_ms": st.sampled_from([86_400_000, 3_600_000]),
-        },
-    )
-    return table.map(lambda chosen: merge(DEFAULT, chosen))
-
-
-def _unnamed(flags: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if name in {"window", "history", "active", "item"}}
+    sections = {name: st.fixed_dictionaries({}, optional=entries) for name, entries in SECTIONS.items()}
+    numbers = {
+        "history": st.sampled_from([1, 3, 200]),
+        "hour_of_week": st.booleans(),
+        "epoch_ms": st.sampled_from([86_400_000, 3_600_000]),
+    }
+    return st.fixed_dictionaries({}, optional={**sections, **numbers}).map(lambda chosen: merge(DEFAULT, chosen))
 
 
 @st.composite
