@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import orjson
@@ -25,6 +25,7 @@ from streams.tables.fenced import FencedTable
 from streams.tables.part import Outcome
 from streams.tables.users import UserChange
 from streams.tables.weather import STALE, never
+from streams.testing import log as testing_log
 
 C = TypeVar("C")
 
@@ -40,17 +41,8 @@ KINDS = {
     TOPICS.browses: ["browse"],
     TOPICS.orders: ["add-to-cart", "purchase", "return"],
 }
+Raw = testing_log.Record
 SCENES = [{"device": "phone", "zone": "Europe/Paris"}, {"device": "desktop", "page": "cart", "region": "BR-SP"}, None]
-
-
-class Raw(NamedTuple):
-    """A Kafka record."""
-
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    timestamp: int = NOW_MS
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def event(user: str, *, kind: str = "click", item: str = "i1", ts_ms: int = NOW_MS - 60_000, **more: object) -> bytes:
@@ -86,7 +78,7 @@ def chunks(topic: str, log: Sequence[Raw], size: int = 50, *, prev: int | None =
     made = []
     for i in range(0, len(log), size):
         run = log[i : i + size]
-        made.append(Chunk(topic, PARTITION, run[0].offset, run[-1].offset, before, 1, 1, tuple(run)))
+        made.append(testing_log.cut(topic, PARTITION, run, prev=before))
         before = run[-1].offset
     return made
 

@@ -24,8 +24,9 @@ from streams.features.rows import Layout
 from streams.service import settings
 from streams.settings import Tools
 from streams.setup import SetUp
+from streams.testing import oracle
 from streams.topic_plan import TopicLayout
-from tests import oracle, worker_process
+from tests import worker_process
 from tests.contract.backends import client_of
 from tests.worker_process import WorkerProcess
 

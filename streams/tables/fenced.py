@@ -190,7 +190,7 @@ class FencedTable(ABC, Generic[C]):
     def _part(self, partition: int) -> Part:
         part = self._parts.get(partition)
         if part is None:
-            part = self._parts[partition] = Part(self._row_layout)
+            part = self._parts[partition] = Part(self._row_layout, self.cache_bytes)
         return part
 
     def _fence(self, part: Part, topic: str, partition: int) -> int:

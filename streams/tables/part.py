@@ -83,11 +83,15 @@ class TableStats:
         self.applied += len(chunk.records) - known
 
 
-class Part:
-    """The fence of one partition as last read or moved here, and the rows held with it."""
+FIRST_ROWS = 8192
 
-    def __init__(self, layout: Layout | ItemLayout) -> None:
-        self.cache = RowCache(layout)
+
+class Part:
+    """The fence of one partition as last read or moved here, and the rows held with it: at most `cache_bytes`."""
+
+    def __init__(self, layout: Layout | ItemLayout, cache_bytes: int = 1 << 30) -> None:
+        # Pages that nobody touches cost nothing, but a small cache has no use for them.
+        self.cache = RowCache(layout, max(1, min(FIRST_ROWS, cache_bytes // layout.row_bytes)))
         self.lock = asyncio.Lock()
         self.loaded = False
         self.ver = b""

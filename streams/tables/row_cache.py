@@ -11,12 +11,12 @@ ReadRows = Callable[[list[bytes]], Awaitable[list[bytes | None]]]
 
 
 class RowCache:
-    """Rows by key in one slab; `names[slot]` is the key as bytes."""
+    """Rows by key in one slab, begun with room for `first` rows; `names[slot]` is the key as bytes."""
 
-    def __init__(self, layout: Layout | ItemLayout) -> None:
+    def __init__(self, layout: Layout | ItemLayout, first: int) -> None:
         self.layout = layout
         self.names: list[bytes] = []
-        self._slab = RowSlab(layout)
+        self._slab = RowSlab(layout, first)
 
     def __len__(self) -> int:
         return len(self.names)

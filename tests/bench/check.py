@@ -14,7 +14,7 @@ from streams.features.declaration import DEFAULT
 from streams.features.features_file import load
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout, Rows
-from tests import oracle
+from streams.testing import oracle
 from tests.bench.expected import Users, users_of
 from tests.bench.installation import REFERENCE, Installation
 from tests.bench.reference import HISTORY

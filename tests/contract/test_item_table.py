@@ -14,16 +14,16 @@ from schemas.deltas import DeltaSource
 from schemas.keys import Keys
 from schemas.partition import partition_of
 from schemas.topics import Topics
-from streams.chunks.chunk import Chunk
 from streams.deltas import DeltaMaker, DeltaRecord
 from streams.features.declaration import DEFAULT
 from streams.features.items import ItemEvents, ItemLayout, fold_items
 from streams.item_pipeline import ItemPipeline
-from streams.pipeline import Rejected
 from streams.tables.errors import Broken, OtherDeclaration
 from streams.tables.items import ItemTable
 from streams.tables.part import Outcome
 from streams.tables.weather import Weather
+from streams.testing.log import cut
+from streams.testing.steps import Letters, Steps
 from tests.chunked import TOPICS, Raw, change, facts, items, process_one, records
 from tests.contract.backends import Backend, InRedis
 
@@ -34,16 +34,6 @@ MAKER = DeltaMaker(DEFAULT, HOMES)
 CLICKS, BROWSES, DELTAS, ITEMS = TOPICS.clicks, TOPICS.browses, TOPICS.deltas, TOPICS.items
 
 
-class Letters:
-    """Dead letters, kept in a list."""
-
-    def __init__(self) -> None:
-        self.sent: list[Rejected] = []
-
-    async def send(self, letters: Sequence[Rejected]) -> None:
-        self.sent += letters
-
-
 class Side:
     """One process of the item side, and the deltas topic that it reads."""
 
@@ -52,7 +42,7 @@ class Side:
         self.backend = backend
         self.tag = keys.item_tag(HOME)
         self.table = ItemTable(backend.store, keys, LAYOUT, writer=writer, weather=weather)
-        self.letters = Letters()
+        self.letters = Letters(Steps())
         self.pipeline = ItemPipeline(self.table, Topics(), self.letters)
 
     async def begin(self) -> Side:
@@ -62,8 +52,7 @@ class Side:
 
     async def read(self, log: Sequence[Raw], topic: str = DELTAS, size: int = 7) -> list[Outcome]:
         """The whole log in chunks."""
-        cut = [log[i : i + size] for i in range(0, len(log), size)]
-        made = [Chunk(topic, HOME, c[0].offset, c[-1].offset, c[0].offset - 1, 1, 1, tuple(c)) for c in cut]
+        made = [cut(topic, HOME, log[i : i + size]) for i in range(0, len(log), size)]
         return [await process_one(self.pipeline, chunk) for chunk in made]
 
     async def rows(self) -> dict[bytes, bytes]:

@@ -26,7 +26,7 @@ from streams.features.rows import Layout
 from streams.service import redis, settings
 from streams.service.kafka import client_options
 from streams.service.settings import Connections
-from tests import oracle
+from streams.testing import oracle
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 LOGS = {

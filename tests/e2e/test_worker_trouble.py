@@ -15,8 +15,8 @@ from deploy.stack import Broker, Valkey
 from schemas.dead_letters import decode
 from schemas.keys import Keys
 from schemas.partition import partition_of
+from streams.testing.poison import poison
 from tests.installation import Installation, Sent, events
-from tests.poison import poison
 from tests.worker_process import until
 
 pytestmark = pytest.mark.slow
@@ -108,7 +108,7 @@ async def test_redis_and_kafka_may_go_in_the_middle(
 
 async def test_poison_ends_in_the_dead_letters_and_its_neighbours_count(installation: Installation) -> None:
     await installation.set_up()
-    bad = list(poison(installation.topics).values())
+    bad = [Sent(bad.topic, bad.key, bad.value) for bad in poison(installation.topics).values()]
     good = events(installation.topics, 1_000)
     mixed = list(good)
     for i, record in enumerate(bad):

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from schemas.topics import Topics
+from streams.testing.poison import LARGE, poison
 from tests.faults.plan import Load
 from tests.installation import KINDS, SCENES
-from tests.poison import LARGE, poison
 
 GOOD, BAD = b"good", b"bad"
 TRUTH = "truth"

@@ -13,7 +13,8 @@ from schemas.dead_letters import decode as decode_letter
 from streams.features.declaration import DEFAULT
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout
-from tests import oracle
+from streams.testing import oracle
+from streams.testing.terms import TERMS
 from tests.faults.fault import Ending, Fault
 from tests.faults.log import meant
 from tests.faults.supervised import Exit
@@ -89,11 +90,11 @@ def _totals(
 ) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], int]]:
     """Events that are missing and superfluous, by user and kind."""
     lost, doubled = {}, {}
-    nothing = [0] * len(oracle.KINDS)
+    nothing = [0] * len(TERMS.kinds)
     for user in expected.keys() | stored.keys():
         wanted = expected[user]["totals"] if user in expected else nothing
         has = stored[user]["totals"].tolist() if user in stored else nothing
-        for kind, should, does in zip(oracle.KINDS, wanted, has, strict=True):
+        for kind, should, does in zip(TERMS.kinds, wanted, has, strict=True):
             if does < should:
                 lost[user, kind] = should - does
             elif does > should:

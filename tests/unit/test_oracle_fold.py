@@ -19,7 +19,7 @@ from streams.features.declaration import DEFAULT
 from streams.features.fold import fold_users
 from streams.features.items import ItemEvents, ItemLayout, fold_items
 from streams.features.rows import Layout, Rows, RowSlab
-from tests import oracle
+from streams.testing import oracle
 
 NOW_MS = 1_775_000_000_000
 DAY_MS = 86_400_000

@@ -8,24 +8,18 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schemas.deltas import DeltaSource, unpack_deltas
-from schemas.keys import Keys
 from schemas.partition import partition_of
 from streams.chunks.chunk import Chunk
-from streams.deltas import DeltaRecord
 from streams.features.columns import Columns, Encoder
 from streams.features.declaration import DEFAULT
-from streams.pipeline import Pipeline, Rejected
 from streams.tables.errors import Rewind
 from streams.tables.memory import MemoryStore
 from streams.tables.part import Outcome
-from streams.tables.store import ItemWrite, Move, UserWrite
-from streams.tables.users import UserTable, heard
-from streams.tables.weather import Weather
+from streams.tables.users import heard
+from streams.testing import Fault, Harness
 from tests.chunked import (
-    LAYOUT,
     NOW_MS,
     PARTITION,
     PARTITIONS,
@@ -49,23 +43,11 @@ class Story:
     """A pipeline whose every effect is written down in order."""
 
     def __init__(self, store: MemoryStore | None = None, encoder: Encoder | None = None) -> None:
-        self.told: list[str] = []
-        self.letters: list[Rejected] = []
-        self.records: list[DeltaRecord] = []
-        self.store = store or MemoryStore()
-        self.fates: list[str] = []
-        keys = Keys("unit")
-        self.tag = keys.user_tag(PARTITION)
-        self.table = UserTable(self, keys, LAYOUT, writer="a", weather=Weather(first_pause_s=0.001))
-        self.pipeline = Pipeline(
-            self.table,
-            encoder or Encoder(DEFAULT),
-            TOPICS,
-            _Sink(self, "letters"),
-            _Sink(self, "deltas"),
-            item_partitions=HOMES,
-            now_ms=lambda: NOW_MS,
-        )
+        kairos = Harness(partitions=PARTITIONS, item_partitions=HOMES, start=NOW_MS, encoder=encoder, store=store)
+        self.kairos, self.world = kairos, kairos.world
+        self.told, self.plan = kairos.steps.taken, kairos.steps.plan
+        self.letters, self.records = self.world.letters.sent, self.world.deltas.sent
+        self.table, self.pipeline, self.store = kairos.worker.users, kairos.worker.pipeline, self.world.store
 
     async def begin(self) -> Story:
         for topic in (CLICKS, BROWSES):
@@ -77,29 +59,7 @@ class Story:
 
     @property
     def rows(self) -> dict[bytes, bytes]:
-        return self.store.tag(self.tag).users
-
-    async def commit(self, tag: bytes, move: Move, write: UserWrite | ItemWrite) -> bool:
-        fate = self.fates.pop(0) if self.fates else "fine"
-        self.told.append(f"commit {fate}")
-        if fate == "conflict":
-            return False
-        done = await self.store.commit(tag, move, write)
-        if fate == "unheard":
-            raise RedisConnectionError(fate)
-        return done
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.store, name)
-
-
-class _Sink:
-    def __init__(self, story: Story, name: str) -> None:
-        self.story, self.name = story, name
-
-    async def send(self, sent: Sequence[Any]) -> None:
-        self.story.told.append(self.name)
-        (self.story.letters if self.name == "letters" else self.story.records).extend(sent)
+        return self.store.tag(self.table.tag(PARTITION)).users
 
 
 @pytest.fixture
@@ -119,11 +79,11 @@ def pairs(log: Sequence[Raw]) -> list[tuple[str, bytes | None]]:
 
 async def test_what_leaves_leaves_before_the_fence_moves(story: Story) -> None:
     await story.process(one((USERS[0], event(USERS[0])), (USERS[1], b"{")))
-    assert story.told == ["letters", "deltas", "commit fine"]
+    assert story.told == ["letters", "deltas", "commit"]
 
 
 async def test_neither_a_conflict_nor_a_lost_reply_sends_again(story: Story) -> None:
-    story.fates = ["conflict", "unheard", "conflict"]
+    story.plan |= {1: Fault.CONFLICT, 2: Fault.UNHEARD, 4: Fault.CONFLICT}
     log = records(CLICKS, 100)
     assert await story.process(*chunks(CLICKS, log)) == [Outcome.APPLIED] * 2
     assert story.told.count("deltas") == 2
@@ -134,7 +94,7 @@ async def test_a_chunk_with_nothing_to_send_sends_nothing(story: Story) -> None:
     log = [Raw(0, USERS[0].encode(), event(USERS[0], kind="return"))]
     await story.table.initialise(facts(TOPICS.orders))
     await story.process(*chunks(TOPICS.orders, log))
-    assert story.told == ["commit fine"]
+    assert story.told == ["commit"]
 
 
 async def test_a_skipped_chunk_and_a_hole_send_nothing(story: Story) -> None:
@@ -174,7 +134,7 @@ async def test_a_user_of_another_partition_is_told_the_remedy(story: Story) -> N
 
 async def test_a_chunk_of_nothing_but_bad_records_moves_on(story: Story) -> None:
     await story.process(one((USERS[0], b"x"), (USERS[1], b"y")))
-    assert story.told == ["letters", "commit fine"]
+    assert story.told == ["letters", "commit"]
     assert story.table.fence(CLICKS, PARTITION) == 1
 
 
@@ -219,7 +179,7 @@ async def test_deltas_do_not_depend_on_the_clock_or_on_what_was_before(story: St
     first, second = chunks(CLICKS, log)
     await story.process(first, second)
     other = await Story().begin()
-    other.pipeline.now_ms = lambda: NOW_MS + 1_000_000
+    other.kairos.advance(1_000_000)
     await other.process(first, second)
     assert other.records == story.records
 
@@ -257,7 +217,7 @@ async def test_a_group_leaves_together_and_its_rows_are_those_of_one_after_the_o
     clicks, browses = records(CLICKS, 40), records(BROWSES, 60)
     bad = one(*pairs(clicks), (USERS[0], b"{"))
     assert await story.pipeline.process([bad, *chunks(BROWSES, browses, 60)]) == [Outcome.APPLIED] * 2
-    assert story.told == ["letters", "deltas", "commit fine"]
+    assert story.told == ["letters", "deltas", "commit"]
     assert story.rows == truth(clicks, browses)
     assert {DeltaSource.of(record.headers).topic for record in story.records} == {CLICKS, BROWSES}
 

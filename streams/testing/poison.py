@@ -5,25 +5,26 @@ from __future__ import annotations
 import orjson
 
 from schemas.topics import Topics
-from tests.installation import Sent
+from streams.testing.events import Message
 
+DEFAULT_TOPICS = Topics()
 LARGE = frozenset({"deep", "900 kB"})
 """Those that weigh more than a hundred others."""
 
 
-def poison(topics: Topics) -> dict[str, Sent]:
+def poison(topics: Topics = DEFAULT_TOPICS) -> dict[str, Message]:
     """One of each; all but the two without a proper key carry the key of their user, p1."""
     good = {"user_id": "p1", "item_id": "i1", "kind": "click", "ts_ms": 1_764_000_000_000}
 
-    def click(key: bytes | None = b"p1", value: bytes | None = None, **changes: object) -> Sent:
-        return Sent(topics.clicks, key, orjson.dumps({**good, **changes}) if value is None else value)
+    def click(key: bytes | None = b"p1", value: bytes | None = None, **changes: object) -> Message:
+        return Message(topics.clicks, key, orjson.dumps({**good, **changes}) if value is None else value)
 
     return {
         "bad JSON": click(value=b'{"user_id": "p1", '),
         "no object": click(value=b"[1,2]"),
         "joined": click(value=b'{"user_id":"p1"},{"x":1}'),
         "empty": click(value=b""),
-        "null value": Sent(topics.clicks, b"p1", None),
+        "null value": Message(topics.clicks, b"p1", None),
         "null key": click(key=None),
         "other key": click(key=b"p2"),
         "unknown kind": click(kind="wink"),

@@ -17,44 +17,9 @@ import holidays
 import numpy as np
 import tzfpy
 
-KINDS = [
-    "click",
-    "browse",
-    "add-to-cart",
-    "purchase",
-    "return",
-    "sent",
-    "delivered",
-    "opened",
-    "dismissed",
-    "converted",
-    "opted-out",
-    "token-dead",
-]
-WINDOWED = ["click", "browse", "add-to-cart", "purchase", "sent", "opened"]
-REMEMBERED = {"click", "browse", "add-to-cart", "purchase", "return", "opened", "dismissed"}
-ACTIVE = {"click", "browse", "add-to-cart", "purchase", "return", "opened"}
-OF_ITEMS = ["click", "browse", "add-to-cart", "purchase"]
-MINUTE_MS = 60_000
-WINDOWS_MS = [5 * MINUTE_MS, 60 * MINUTE_MS, 1440 * MINUTE_MS, 7 * 1440 * MINUTE_MS, 30 * 1440 * MINUTE_MS]
-EPOCH_MS = 28 * 1440 * MINUTE_MS
-HISTORY = 128
-REGIONS = 63
-SCENE: dict[str, list[str]] = {
-    "device": ["phone", "tablet", "desktop", "watch", "tv", "other"],
-    "os": ["ios", "android", "windows", "macos", "linux", "harmonyos", "other"],
-    "app": ["app", "web", "mini-program", "other"],
-    "network": ["wifi", "cellular", "ethernet", "offline", "other"],
-    "region": [],
-    "weather": ["clear", "clouds", "rain", "snow", "storm", "fog", "wind", "other"],
-    "temperature_c": [],
-    "place": ["home", "work", "transit", "store", "outdoors", "other"],
-    "page": ["home", "search", "category", "item", "cart", "checkout", "account", "push", "other"],
-}
-PROFILES = ["hour", "weekday", "device", "network", "region", "weather", "place", "page", "holiday"]
-SIZES = {"hour": 25, "weekday": 8, "region": 64, "temperature_c": 14, "holiday": 5} | {
-    name: 1 + len(values) for name, values in SCENE.items() if values
-}
+from streams.testing.terms import MINUTE_MS, TERMS, Field, Terms
+
+UNTOLD = {"schema", "spare", "pad", "counters_pad"}
 
 
 @dataclass(frozen=True)
@@ -72,17 +37,16 @@ class Seen:
     zone: int
     locale: bytes
 
-    @property
-    def remembered(self) -> tuple[int, int]:
+    def remembered(self, terms: Terms) -> tuple[int, int]:
         """The history entry: (time in s, kind, dwell, page, device) in one number, and the item."""
         dwell = 0 if self.dwell_ms <= 0 else min(1 + int(math.log2(1 + self.dwell_ms // 1000)), 32)
         key = self.ts_ms // 1000
-        for part in (KINDS.index(self.kind), dwell, self.codes["page"], self.codes["device"]):
+        for part in (terms.kinds.index(self.kind), dwell, self.codes.get("page", 0), self.codes.get("device", 0)):
             key = key * 256 + part
         return key, item_code(self.item)
 
 
-def see(event: Mapping[str, Any], default_zone: str) -> Seen:
+def see(event: Mapping[str, Any], default_zone: str, terms: Terms) -> Seen:
     """Read one wire event (times in ms)."""
     scene: Mapping[str, Any] = event.get("scene") or {}
     values = {**scene, "page": event.get("page")}
@@ -91,7 +55,7 @@ def see(event: Mapping[str, Any], default_zone: str) -> Seen:
     if not zone and scene.get("lat") is not None and scene.get("lon") is not None:
         zone = tzfpy.get_tz(float(scene["lon"]), float(scene["lat"])) or ""
     locale = str(scene.get("locale") or "")
-    codes = {name: scene_code(name, values.get(name)) for name in SCENE}
+    codes = {name: scene_code(field, values.get(name)) for name, field in terms.scene.items()}
     codes |= moment(zone or default_zone, country_of(scene.get("region"), locale), int(event["ts_ms"]))
     return Seen(
         user=str(event["user_id"]),
@@ -101,7 +65,7 @@ def see(event: Mapping[str, Any], default_zone: str) -> Seen:
         dwell_ms=int(event.get("dwell_ms") or 0),
         price_minor=round(float(event.get("price") or 0.0) * 100),
         codes=codes,
-        scened=event.get("scene") is not None or codes["page"] > 0,
+        scened=event.get("scene") is not None or codes.get("page", 0) > 0,
         zone=zlib.crc32(zone.encode()) if zone else 0,
         locale=locale.encode()[:8],
     )
@@ -116,17 +80,18 @@ def item_code(item: str) -> int:
     return int.from_bytes(hashlib.blake2b(item.encode(), digest_size=8).digest(), "little") or 1
 
 
-def scene_code(name: str, value: object) -> int:
+def scene_code(field: Field, value: object) -> int:
     if value is None or value == "":
         return 0
-    if name == "temperature_c":
-        below = [t for t in range(-20, 45, 5) if t <= float(str(value))]
+    if field.step:
+        below = [i for i in range(len(field.values)) if field.low + i * field.step <= float(str(value))]
         return max(len(below), 1)
     word = str(value).strip().lower()
-    if name == "region":
-        return 1 + item_code(word) % REGIONS
-    known = SCENE[name]
-    return known.index(word) + 1 if word in known else known.index("other") + 1
+    if word in field.values:
+        return field.values.index(word) + 1
+    if field.buckets:
+        return 1 + len(field.values) + item_code(word) % field.buckets
+    return field.values.index("other") + 1 if "other" in field.values else 0
 
 
 def country_of(region: object, locale: str) -> str | None:
@@ -167,25 +132,27 @@ def holiday_of(country: str, day: date) -> int:
     return 1
 
 
-def user_rows(events: Iterable[Mapping[str, Any]], default_zone: str = "UTC") -> dict[str, dict[str, Any]]:
+def user_rows(
+    events: Iterable[Mapping[str, Any]], default_zone: str = "UTC", terms: Terms = TERMS
+) -> dict[str, dict[str, Any]]:
     """The row of every user as plain values by field name, from wire events in any order."""
     by_user: defaultdict[str, list[Seen]] = defaultdict(list)
     for event in events:
-        seen = see(event, default_zone)
+        seen = see(event, default_zone, terms)
         by_user[seen.user].append(seen)
-    return {user: user_row(history) for user, history in by_user.items()}
+    return {user: user_row(history, terms) for user, history in by_user.items()}
 
 
-def user_row(events: list[Seen]) -> dict[str, Any]:
+def user_row(events: list[Seen], terms: Terms) -> dict[str, Any]:
     """One user's row, the fields of streams.features.rows.Layout."""
-    active = [e for e in events if e.kind in ACTIVE]
-    scened = [(e.ts_ms, [e.codes[name] for name in SCENE]) for e in active if e.scened]
+    active = [e for e in events if e.kind in terms.active]
+    scened = [(e.ts_ms, [e.codes[name] for name in terms.scene]) for e in active if e.scened]
     placed = [(e.ts_ms, e.zone, e.locale) for e in active if e.zone or e.locale]
     priced = [e.price_minor for e in active if e.price_minor > 0]
-    kept = sorted(e.remembered for e in events if e.kind in REMEMBERED)[-HISTORY:]
+    kept = sorted(e.remembered(terms) for e in events if e.kind in terms.remembered)[-terms.history :]
     hours = Counter((e.codes["weekday"] - 1) * 24 + e.codes["hour"] - 1 for e in active)
     kinds = Counter(e.kind for e in events)
-    scene_ms, scene = max(scened, default=(0, [0] * len(SCENE)))
+    scene_ms, scene = max(scened, default=(0, [0] * len(terms.scene)))
     place_ms, zone, locale = max(placed, default=(0, 0, b""))
     return {
         "last_ms": max(e.ts_ms for e in events),
@@ -195,27 +162,27 @@ def user_row(events: list[Seen]) -> dict[str, Any]:
         "place_ms": place_ms,
         "zone": zone,
         "locale": locale,
-        "opted_out_ms": max((e.ts_ms for e in events if e.kind == "opted-out"), default=0),
-        "token_dead_ms": max((e.ts_ms for e in events if e.kind == "token-dead"), default=0),
+        "opted_out_ms": max((e.ts_ms for e in events if e.kind == terms.opted_out), default=0),
+        "token_dead_ms": max((e.ts_ms for e in events if e.kind == terms.token_dead), default=0),
         "price_sum_minor": sum(priced),
         "priced": len(priced),
         "dwell_s": sum(e.dwell_ms // 1000 for e in events),
-        "totals": [kinds[kind] for kind in KINDS],
-        "windows": rings(events, WINDOWED, ceiling=255),
-        "hour_of_week": [min(hours[hour], 255) for hour in range(168)],
+        "totals": [kinds[kind] for kind in terms.kinds],
+        "windows": rings(events, terms.windowed, terms, ceiling=255),
+        **({"hour_of_week": [min(hours[hour], 255) for hour in range(168)]} if terms.hour_of_week else {}),
         "history_n": len(kept),
         "history": kept,
     }
 
 
-def rings(events: list[Seen], kinds: list[str], ceiling: int) -> list[list[list[int]]]:
+def rings(events: list[Seen], kinds: tuple[str, ...], terms: Terms, ceiling: int) -> list[list[list[int]]]:
     """Counts by kind, window and slot: the twelve newest buckets up to the newest event; slot = bucket % 12."""
     last_ms = max(e.ts_ms for e in events)
-    table = [[[0] * 12 for _ in WINDOWS_MS] for _ in kinds]
+    table = [[[0] * 12 for _ in terms.windows_ms] for _ in kinds]
     for e in events:
         if e.kind not in kinds:
             continue
-        for at, length_ms in enumerate(WINDOWS_MS):
+        for at, length_ms in enumerate(terms.windows_ms):
             bucket = e.ts_ms * 12 // length_ms
             if bucket > last_ms * 12 // length_ms - 12:
                 cell = table[kinds.index(e.kind)][at]
@@ -223,39 +190,41 @@ def rings(events: list[Seen], kinds: list[str], ceiling: int) -> list[list[list[
     return table
 
 
-def item_rows(events: Iterable[Mapping[str, Any]], default_zone: str = "UTC") -> dict[str, dict[str, Any]]:
+def item_rows(
+    events: Iterable[Mapping[str, Any]], default_zone: str = "UTC", terms: Terms = TERMS
+) -> dict[str, dict[str, Any]]:
     """The row of every item as plain values by field name, from wire events in any order."""
     by_item: defaultdict[str, list[Seen]] = defaultdict(list)
     for event in events:
-        seen = see(event, default_zone)
-        if seen.kind in OF_ITEMS:
+        seen = see(event, default_zone, terms)
+        if seen.kind in terms.of_items:
             by_item[seen.item].append(seen)
-    return {item: item_row(history) for item, history in by_item.items()}
+    return {item: item_row(history, terms) for item, history in by_item.items()}
 
 
-def item_row(events: list[Seen]) -> dict[str, Any]:
+def item_row(events: list[Seen], terms: Terms) -> dict[str, Any]:
     """One item's row, the fields of streams.features.items.ItemLayout."""
     last_ms = max(e.ts_ms for e in events)
     kinds = Counter(e.kind for e in events)
     profiles: list[list[int]] = [[], []]
-    for epoch in (last_ms // EPOCH_MS, last_ms // EPOCH_MS - 1):
-        inside = [e for e in events if e.ts_ms // EPOCH_MS == epoch]
-        for name in PROFILES:
+    for epoch in (last_ms // terms.epoch_ms, last_ms // terms.epoch_ms - 1):
+        inside = [e for e in events if e.ts_ms // terms.epoch_ms == epoch]
+        for name in terms.profiles:
             counts = Counter(e.codes[name] for e in inside)
-            profiles[epoch % 2] += [min(counts[code], 65_535) for code in range(SIZES[name])]
+            profiles[epoch % 2] += [min(counts[code], 65_535) for code in range(terms.size_of(name))]
     return {
-        "epoch": last_ms // EPOCH_MS,
+        "epoch": last_ms // terms.epoch_ms,
         "first_ms": min(e.ts_ms for e in events),
         "last_ms": last_ms,
-        "totals": [kinds[kind] for kind in OF_ITEMS],
-        "windows": rings(events, OF_ITEMS, ceiling=2**32 - 1),
+        "totals": [kinds[kind] for kind in terms.of_items],
+        "windows": rings(events, terms.of_items, terms, ceiling=2**32 - 1),
         "profiles": profiles,
     }
 
 
 def plain(row: np.void) -> dict[str, Any]:
     """A stored row in the oracle's terms; the schema number and the padding are nobody's facts."""
-    named = {name: row[name].tolist() for name in row.dtype.names or () if name not in {"schema", "spare", "pad"}}
+    named = {name: row[name].tolist() for name in row.dtype.names or () if name not in UNTOLD}
     if "history" in named:
         named["history"] = named["history"][: named["history_n"]]
     return named
