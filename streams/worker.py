@@ -61,7 +61,7 @@ class Worker:
 
     def missing(self) -> Mapping[str, str]:
         """What keeps this worker from being ready, each with a sentence; empty when it reads and applies."""
-        missing = dict(self.waiting.missing)
+        missing = dict(self.waiting.missing) | self.wiring.tripped()
         if self.wiring.outbox.trouble:
             missing["kafka"] = self.wiring.outbox.trouble
         if not missing and not self.sides:
