@@ -23,9 +23,12 @@ REASON = "kairos-reason"
 ATTEMPT = "kairos-attempt"
 FIRST_FAILED = "kairos-first-failed-ms"
 NULL_VALUE = "kairos-null-value"
+COPY_OF = "kairos-copy-of"
 REDRIVEN = "kairos-redriven"
 
-OURS = frozenset({EXCEPTION, STACKTRACE, MESSAGE, TOPIC, PARTITION, OFFSET, REASON, ATTEMPT, FIRST_FAILED, NULL_VALUE})
+OURS = frozenset(
+    {EXCEPTION, STACKTRACE, MESSAGE, TOPIC, PARTITION, OFFSET, REASON, ATTEMPT, FIRST_FAILED, NULL_VALUE, COPY_OF}
+)
 MAX_MESSAGE_CHARACTERS = 1000
 MAX_STACKTRACE_CHARACTERS = 8000
 
@@ -126,9 +129,22 @@ def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, 
 
 
 def redrive(letter: DeadLetter) -> Message:
-    """The record to put back on its topic: the original, with the headers that count attempts."""
-    count = [(ATTEMPT, str(letter.attempt).encode()), (FIRST_FAILED, str(letter.first_failed_ms).encode())]
-    return Message(letter.key, letter.value, [*letter.headers, *count])
+    """The record to put back on its topic: the original, with the headers that count attempts and name its place."""
+    ours = {
+        ATTEMPT: str(letter.attempt),
+        FIRST_FAILED: str(letter.first_failed_ms),
+        COPY_OF: f"{letter.partition}:{letter.offset}",
+    }
+    return Message(letter.key, letter.value, [*letter.headers, *[(name, text.encode()) for name, text in ours.items()]])
+
+
+def is_copy_within(partition: int, headers: Sequence[tuple[str, bytes]]) -> bool:
+    """Whether a record is a re-driven copy of one in its own partition.
+
+    The original says the same in the same place. Who reads the log from before it, under rules that may take what was
+    refused then, counts the original and has to leave the copy out.
+    """
+    return any(name == COPY_OF and text.partition(b":")[0] == b"%d" % partition for name, text in headers)
 
 
 class Origin(NamedTuple):

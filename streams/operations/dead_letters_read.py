@@ -18,6 +18,21 @@ MANY = 2_000
 class DeadLettersError(Exception):
     """The dead letters cannot be read, or not be put back; the sentence says why and what to do."""
 
+    exit_code = 1
+
+
+class RedriveRefused(DeadLettersError):
+    """Letters would go where no worker reads on."""
+
+    exit_code = 78
+
+    def __init__(self, why: Sequence[str]) -> None:
+        way_out = (
+            "Nothing was put back. Get the worker past these records first: mend what is set wrong and start it, or "
+            "fix the producer and start it with KAIROS_BREAKER_SHARE=1. Then re-drive."
+        )
+        super().__init__("\n".join([*why, way_out]))
+
 
 class Place(NamedTuple):
     """Where a letter lies in the dead letters topic; people write it as partition:offset."""
@@ -95,10 +110,15 @@ class Survey:
         return told
 
 
-async def survey(consumer: AIOKafkaConsumer, topic: str, wanted: Wanted, bar: Bar | None = None) -> Survey:
-    """Read the topic from the first letter that may be asked for to its end. Markers lie behind their letters."""
+async def survey(
+    consumer: AIOKafkaConsumer, topic: str, partitions: int, wanted: Wanted, bar: Bar | None = None
+) -> Survey:
+    """Read the topic of so many partitions from the first letter that may be asked for to its end.
+
+    Markers lie behind their letters, so none is missed.
+    """
     found = Survey()
-    ranges = await _ranges(consumer, topic, wanted)
+    ranges = await _ranges(consumer, topic, partitions, wanted)
     done, total = 0, sum(end - first for first, end in ranges.values())
     async for tp, records in between(consumer, ranges):
         for record in records:
@@ -184,3 +204,14 @@ async def letter_at(consumer: AIOKafkaConsumer, topic: str, partitions: int, at:
                 raise DeadLettersError(msg) from error
     msg = f"There is no dead letter {at}: the offset is taken by a transaction's end."
     raise DeadLettersError(msg)
+
+
+async def original(consumer: AIOKafkaConsumer, letter: DeadLetter, partitions: Mapping[str, int]) -> str:
+    """Whether the record that a letter is about is still in its topic, in words."""
+    if letter.partition >= partitions.get(letter.topic, 0):
+        return "which is not there any more" if letter.topic not in partitions else "a partition that is no more"
+    tp = TopicPartition(letter.topic, letter.partition)
+    first, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
+    if letter.offset < first:
+        return f"no longer kept: the topic begins at {first} there"
+    return "still there" if letter.offset < end else f"beyond its end {end}: the topic was made anew"
