@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from streams.admin import administering, describe, reading
+from streams.admin import administering, describe, most_bytes, reading
 from streams.operations.breakers import open_breakers
 from streams.operations.dead_letters_read import (
     DeadLettersError,
@@ -25,6 +25,8 @@ from streams.operations.dead_letters_read import (
 from streams.operations.dead_letters_redrive import (
     Plan,
     Redrive,
+    Target,
+    Targets,
     home,
     leave_out_superseded,
     make_plan,
@@ -63,15 +65,18 @@ class Desk:
         async with reading(client_options(self.tools.connections), isolation_level="read_committed") as consumer:
             yield consumer
 
-    async def counts(self) -> dict[str, int]:
-        """Partition counts of the topics that letters lie in or go back to. Raises DeadLettersError."""
+    async def ground(self) -> tuple[int, Targets]:
+        """Partitions of the dead letters topic, and the topics that letters go back to. Raises DeadLettersError."""
         topics = self.tools.connections.topics
         async with administering(client_options(self.tools.connections)) as admin:
             known = await describe(admin, [self.topic, *topics.user_inputs, topics.items])
+            largest = await most_bytes(admin, [name for name in known if name != self.topic])
         if self.topic not in known:
             msg = f"Topic {self.topic} does not exist: run `kairos topics create`, or set KAIROS_TOPIC_PREFIX."
             raise DeadLettersError(msg)
-        return {name: facts.partitions for name, facts in known.items()}
+        return known[self.topic].partitions, {
+            name: Target(known[name].partitions, most) for name, most in largest.items()
+        }
 
     def wanted(self) -> Wanted:
         """The filter that was typed."""
@@ -100,7 +105,7 @@ async def work(word: str, desk: Desk) -> int:
 
 
 async def _list(desk: Desk) -> int:
-    partitions = (await desk.counts())[desk.topic]
+    partitions, _ = await desk.ground()
     async with desk.reading() as consumer:
         found = await desk.survey(consumer, partitions)
     now_ms, newest = Clock()(), desk.arguments.limit
@@ -112,14 +117,13 @@ async def _list(desk: Desk) -> int:
 
 
 async def _show(desk: Desk) -> int:
-    at, counts = desk.arguments.ref, await desk.counts()
+    at, (partitions, targets) = desk.arguments.ref, await desk.ground()
     async with desk.reading() as consumer:
-        record, letter = await letter_at(consumer, desk.topic, counts[desk.topic], at)
-        found = await survey(consumer, desk.topic, counts[desk.topic], Wanted(places=frozenset({at})))
-        lies = await original(consumer, letter, counts)
+        record, letter = await letter_at(consumer, desk.topic, partitions, at)
+        found = await survey(consumer, desk.topic, partitions, Wanted(places=frozenset({at})))
+        lies = await original(consumer, letter, {name: target.partitions for name, target in targets.items()})
     state = "re-driven" if entry_of(at, record.timestamp, letter).origin in found.redriven else "waiting"
-    where = home(letter, counts) if letter.topic in counts else letter.partition
-    facts = letter_facts(at, record.timestamp, letter, state, lies, where)
+    facts = letter_facts(at, record.timestamp, letter, state, lies, home(letter, targets))
     desk.tell.facts(**facts)
     desk.tell.page(letter_page(facts, letter.value))
     return GOOD
@@ -127,38 +131,32 @@ async def _show(desk: Desk) -> int:
 
 async def _redrive(desk: Desk) -> int:
     """With --execute the run before is fenced off first: the markers read after that are all there will be."""
-    counts, topics = await desk.counts(), desk.tools.connections.topics
+    partitions, targets = await desk.ground()
     if not desk.arguments.execute:
         async with desk.reading() as consumer:
-            return (await _plan(desk, consumer, counts))[0]
-    async with taking_over(desk.tools.connections) as producer, desk.reading() as consumer:
-        status, plan = await _plan(desk, consumer, counts)
+            return (await _plan(desk, consumer, partitions, targets))[0]
+    async with taking_over(desk.tools.connections, targets) as producer, desk.reading() as consumer:
+        status, plan = await _plan(desk, consumer, partitions, targets)
         if plan is None or not plan.chosen:
             return status
         if sentences := await _open(desk, plan):
             raise RedriveRefused(sentences)
-        run = Redrive(producer, topics, counts)
+        run = Redrive(producer, desk.tools.connections.topics, targets)
         with desk.tell.progress("Re-driving", len(plan.chosen), "letters") as bar:
             try:
                 await run.run(consumer, plan, bar, rate_per_s=desk.arguments.rate)
             finally:
-                desk.tell.facts(redriven=run.done, refused=run.refused, transactions=run.transactions)
+                desk.tell.facts(redriven=run.done, transactions=run.transactions)
     desk.tell.page(f"{run.done:,} letters are back on their topics, in {run.transactions:,} transactions.")
-    if run.refused:
-        desk.tell.complain(
-            f"{run.refused:,} letters are too large for their topic with the headers that count attempts: raise its "
-            "max.message.bytes and run this again."
-        )
-    return BAD if run.refused else GOOD
+    return GOOD
 
 
-async def _plan(desk: Desk, consumer: AIOKafkaConsumer, counts: dict[str, int]) -> tuple[int, Plan | None]:
+async def _plan(desk: Desk, consumer: AIOKafkaConsumer, partitions: int, targets: Targets) -> tuple[int, Plan | None]:
     """The status so far and the plan, told; no plan where no letter was asked for."""
     topics, typed = desk.tools.connections.topics, desk.arguments
-    found = await desk.survey(consumer, counts[desk.topic])
+    found = await desk.survey(consumer, partitions)
     if not found.entries:
         return _nothing(desk), None
-    targets = {name: n for name, n in counts.items() if name != desk.topic}
     plan = make_plan(found, topics, targets, most_attempts=typed.max_attempts, limit=typed.limit)
     await leave_out_superseded(consumer, plan, topics, targets)
     desk.tell.plan(plan_facts(plan), plan_page(plan), execute=typed.execute)

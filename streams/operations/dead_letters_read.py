@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from schemas.dead_letters import DeadLetter, Origin, decode, decode_marker, origin
+from schemas.dead_letters import DeadLetter, Origin, decode, decode_marker, origin, redrive
+from schemas.encoding import Message
 from streams.operations.verb import Bar
 
 WAIT_MS = 1_000
 MANY = 2_000
+BATCH_BYTES, RECORD_BYTES = 61, 30
+"""What Kafka adds to a batch, and at most to a record without headers."""
 
 
 class DeadLettersError(Exception):
@@ -54,7 +57,7 @@ class Place(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A letter without its contents; `empty`: it has neither key nor value."""
+    """A letter without its contents; `empty`: it has neither key nor value; `size_bytes`: of it alone put back."""
 
     at: Place
     buried_ms: int
@@ -64,6 +67,7 @@ class Entry(NamedTuple):
     first_failed_ms: int
     key: bytes | None
     empty: bool
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,13 @@ def entry_of(at: Place, buried_ms: int, letter: DeadLetter) -> Entry:
     """A letter without its contents."""
     empty = letter.key is None and letter.value is None
     about = (letter.reason, letter.attempt, letter.first_failed_ms)
-    return Entry(at, buried_ms, origin(letter), *about, letter.key, empty)
+    return Entry(at, buried_ms, origin(letter), *about, letter.key, empty, _size_bytes(redrive(letter)))
+
+
+def _size_bytes(message: Message) -> int:
+    """Of a batch with one record, a few bytes too many at most: sizes are written in as many bytes as they need."""
+    headers = sum(len(name.encode()) + len(value) + 6 for name, value in message.headers)
+    return BATCH_BYTES + RECORD_BYTES + len(message.key or b"") + len(message.value or b"") + headers
 
 
 async def _ranges(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
+from aiokafka.errors import KafkaError, ProducerFenced
 
 from schemas.dead_letters import DeadLetter, Origin, decode, encode_marker, origin, redrive
 from schemas.partition import partition_of
@@ -42,6 +42,16 @@ class Kind(NamedTuple):
     reason: str
 
 
+class Target(NamedTuple):
+    """A topic that letters go back to: its partitions, and the largest batch that it takes."""
+
+    partitions: int
+    most_bytes: int
+
+
+Targets = Mapping[str, Target]
+
+
 @dataclass
 class Plan:
     """Which letters go back, in their order, and why others do not."""
@@ -54,13 +64,11 @@ class Plan:
         return Counter(Kind(entry.origin.topic, entry.reason) for entry in self.chosen)
 
 
-def make_plan(
-    found: Survey, topics: Topics, partitions: Mapping[str, int], *, most_attempts: int, limit: int | None = None
-) -> Plan:
+def make_plan(found: Survey, topics: Topics, targets: Targets, *, most_attempts: int, limit: int | None = None) -> Plan:
     """What would be done about letters; the oldest `limit` of those that can go back do."""
     plan, able = Plan(), list[Entry]()
     for entry, state in zip(found.entries, found.states(), strict=True):
-        if why := _why_not(entry, state, topics, partitions, most_attempts):
+        if why := _why_not(entry, state, topics, targets, most_attempts):
             plan.left_out[why] += 1
         else:
             able.append(entry)
@@ -71,38 +79,41 @@ def make_plan(
     return plan
 
 
-def _why_not(entry: Entry, state: str, topics: Topics, partitions: Mapping[str, int], most_attempts: int) -> str:
+def _why_not(entry: Entry, state: str, topics: Topics, targets: Targets, most_attempts: int) -> str:
     """Why a letter stays, empty when it can go back."""
-    topic, keyless = entry.origin.topic, entry.key is None
-    known = topic in partitions
+    topic = entry.origin.topic
+    count, most_bytes = targets.get(topic, (0, 0))
     reasons = {
         "re-driven already": state == "re-driven",
         "doubles of others, left by a worker that was killed": state == "double",
         "item deltas, which count in their own order only: rebuild the item rows instead": topic.startswith(
             f"{topics.prefix}items.deltas."
         ),
-        f"of {topic}, which is no input of this installation": not known,
+        f"of {topic}, which is no input of this installation": topic not in targets,
         "without key and value, which Kafka does not take": entry.empty,
-        "without key, of a partition that is no more": keyless and entry.origin.partition >= partitions.get(topic, 0),
+        "without key, of a partition that is no more": entry.key is None and entry.origin.partition >= count,
         f"failed {most_attempts} times or more (--max-attempts)": entry.attempt >= most_attempts,
+        f"too large for {topic} with the headers that count attempts: raise its max.message.bytes": (
+            entry.size_bytes > most_bytes
+        ),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def home(letter: DeadLetter, partitions: Mapping[str, int]) -> int:
-    """The partition of its topic that a letter belongs to."""
-    return letter.partition if letter.key is None else partition_of(letter.key, partitions[letter.topic])
+def home(letter: DeadLetter, targets: Targets) -> int:
+    """The partition of its topic that a letter belongs to; that it was in where nobody knows."""
+    if letter.key is None or letter.topic not in targets:
+        return letter.partition
+    return partition_of(letter.key, targets[letter.topic].partitions)
 
 
-async def leave_out_superseded(
-    consumer: AIOKafkaConsumer, plan: Plan, topics: Topics, partitions: Mapping[str, int]
-) -> None:
+async def leave_out_superseded(consumer: AIOKafkaConsumer, plan: Plan, topics: Topics, targets: Targets) -> None:
     """Drop letters about items whose catalogue entry was written anew since: the newest entry is the one in force."""
     about = [entry for entry in plan.chosen if entry.origin.topic == topics.items and entry.key is not None]
     if not about:
         return
     keys = {entry.key for entry in about}
-    tps = [TopicPartition(topics.items, p) for p in range(partitions[topics.items])]
+    tps = [TopicPartition(topics.items, p) for p in range(targets[topics.items].partitions)]
     firsts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
     newest: defaultdict[bytes, list[tuple[int, int, int]]] = defaultdict(list)
     async for tp, records in between(consumer, {tp: (firsts[tp], ends[tp]) for tp in tps if firsts[tp] < ends[tp]}):
@@ -123,14 +134,16 @@ def _after(entry: Entry, partition: int, offset: int, timestamp_ms: int) -> bool
 
 
 @asynccontextmanager
-async def taking_over(connections: Connections) -> AsyncIterator[AIOKafkaProducer]:
+async def taking_over(connections: Connections, targets: Targets) -> AsyncIterator[AIOKafkaProducer]:
     """The producer of a run; no run that began before can put anything back once it is started."""
+    # A batch that a topic refuses would end the run: the sequence of its partition has a gap then.
+    batch_bytes = min([LARGEST_BATCH_BYTES, *[target.most_bytes for target in targets.values()]])
     name = f"{connections.topics.dead_letters}-redrive-{connections.namespace}"
     producer = AIOKafkaProducer(
         **producer_options(connections),
         transactional_id=name,
         transaction_timeout_ms=TRANSACTION_S * 1000,
-        max_batch_size=LARGEST_BATCH_BYTES,
+        max_batch_size=batch_bytes,
         max_request_size=LARGEST_RECORD_BYTES,
     )
     try:
@@ -141,11 +154,11 @@ async def taking_over(connections: Connections) -> AsyncIterator[AIOKafkaProduce
 
 
 class Redrive:
-    """One run: `done` counts letters that are back, `refused` those that their topic does not take."""
+    """One run: `done` counts letters that are back, in so many transactions."""
 
-    def __init__(self, producer: AIOKafkaProducer, topics: Topics, partitions: Mapping[str, int]) -> None:
-        self.done, self.refused, self.transactions = 0, 0, 0
-        self._producer, self._topics, self._partitions = producer, topics, partitions
+    def __init__(self, producer: AIOKafkaProducer, topics: Topics, targets: Targets) -> None:
+        self.done, self.transactions = 0, 0
+        self._producer, self._topics, self._targets = producer, topics, targets
 
     async def run(self, consumer: AIOKafkaConsumer, plan: Plan, bar: Bar, *, rate_per_s: float | None = None) -> None:
         """Put the letters of a plan back, at most so many a second. Raises DeadLettersError."""
@@ -154,11 +167,11 @@ class Redrive:
             async for at, letter in _letters(consumer, self._topics.dead_letters, plan):
                 if batch.add(at, letter):
                     await self._put(batch.take())
-                    bar.at(self.done + self.refused)
+                    bar.at(self.done)
                     if rate_per_s:
                         await asyncio.sleep(began_s + self.done / rate_per_s - time.monotonic())
             await self._put(batch.take())
-            bar.at(self.done + self.refused)
+            bar.at(self.done)
         except ProducerFenced as error:
             msg = (
                 f"Another redrive of this installation took over, or a transaction took more than {TRANSACTION_S} s; "
@@ -173,20 +186,10 @@ class Redrive:
             raise DeadLettersError(msg) from error
 
     async def _put(self, letters: Sequence[tuple[Place, DeadLetter]]) -> None:
-        """One transaction; halves where a letter has become too large for its topic, by the headers that count."""
-        if not letters:
-            return
-        try:
+        """One transaction."""
+        if letters:
             async with self._producer.transaction():
                 await self._send(letters)
-        except MessageSizeTooLargeError:
-            if len(letters) == 1:
-                self.refused += 1
-                return
-            middle = len(letters) // 2
-            await self._put(letters[:middle])
-            await self._put(letters[middle:])
-        else:
             self.done += len(letters)
             self.transactions += 1
 
@@ -197,7 +200,7 @@ class Redrive:
         for at, letter in letters:
             marks[at.partition].append(origin(letter))
             key, value, headers = redrive(letter)
-            where = home(letter, self._partitions)
+            where = home(letter, self._targets)
             sent.append(await self._producer.send(letter.topic, value, key, partition=where, headers=headers))
         for partition, origins in marks.items():
             key, value, headers = encode_marker(origins)

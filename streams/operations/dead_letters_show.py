@@ -42,23 +42,25 @@ def _age(age_ms: int) -> str:
 
 
 def list_page(found: Survey, now_ms: int, newest: int) -> RenderableType:
-    """The counts side by side, and the newest letters with their references."""
-    summary = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), title_justify="left")
-    columns = counts(found, now_ms)
-    for name in columns:
-        summary.add_column(name)
-    summary.add_row(*["\n".join(f"{n:>7,}  {escape(word)}" for word, n in c.items()) for c in columns.values()])
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("ref", "age", "reason", "from", "attempt", "state"):
-        table.add_column(name, justify="right" if name in {"age", "attempt"} else "left", no_wrap=True)
+    """The counts, and the newest letters with their references."""
+    lines = [f"{len(found.entries):,} dead letters", ""]
+    for name, counted in counts(found, now_ms).items():
+        lines.append(f"{name:<8} " + ", ".join(f"{n:,} {word}" for word, n in counted.items()))
+    rows = [("ref", "age", "attempt", "state", "reason", "from")]
     for entry, state in _newest(found, newest):
         origin = entry.origin
         place = f"{origin.topic}:{origin.partition} offset {origin.offset}"
-        row = (str(entry.at), ago(now_ms - entry.buried_ms), entry.reason, place, str(entry.attempt), state)
-        table.add_row(*map(escape, row))
+        age = ago(now_ms - entry.buried_ms)
+        rows.append((str(entry.at), age, str(entry.attempt), state, entry.reason, place))
     more = len(found.entries) - newest
-    rest = f"[dim]and {more:,} older ones (--limit)[/]" if more > 0 else ""
-    return Group(f"{len(found.entries):,} dead letters", "", summary, "", table, rest)
+    rest = [f"and {more:,} older ones (--limit)"] if more > 0 else []
+    return escape("\n".join([*lines, "", *aligned(rows), *rest]))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines in columns; no terminal is too narrow for what somebody may search for."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def list_facts(found: Survey, now_ms: int, newest: int) -> dict[str, Any]:
@@ -150,14 +152,10 @@ def readable(value: bytes | None) -> str:
 
 def plan_page(plan: Plan) -> RenderableType:
     """What a redrive would do."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for name in ("letters", "to topic", "reason"):
-        table.add_column(name, justify="right" if name == "letters" else "left")
-    for (topic, reason), n in plan.kinds().most_common():
-        table.add_row(f"{n:,}", escape(topic), escape(reason))
-    left_out = [f"Left out: {n:,} {escape(why)}" for why, n in plan.left_out.most_common()]
+    rows = [(f"{n:>9,}", topic, reason) for (topic, reason), n in plan.kinds().most_common()]
     head = f"{len(plan.chosen):,} dead letters go back to their topics" if plan.chosen else "No dead letter goes back"
-    return Group(head, *([table] if plan.chosen else []), *left_out)
+    left_out = [f"Left out: {n:,} {why}" for why, n in plan.left_out.most_common()]
+    return escape("\n".join([head, *(aligned(rows) if rows else []), *left_out]))
 
 
 def plan_facts(plan: Plan) -> dict[str, object]:
