@@ -138,13 +138,17 @@ def redrive(letter: DeadLetter) -> Message:
     return Message(letter.key, letter.value, [*letter.headers, *[(name, text.encode()) for name, text in ours.items()]])
 
 
-def is_copy_within(partition: int, headers: Sequence[tuple[str, bytes]]) -> bool:
-    """Whether a record is a re-driven copy of one in its own partition.
+def is_copy_within(partition: int, base: int, headers: Sequence[tuple[str, bytes]]) -> bool:
+    """Whether a record is a re-driven copy of one in its own partition at offset `base` or above.
 
-    The original says the same in the same place. Who reads the log from before it, under rules that may take what was
-    refused then, counts the original and has to leave the copy out.
+    The original says the same in the same place. Who reads the log from `base` on, under rules that may take what was
+    refused once, counts the original and has to leave the copy out.
     """
-    return any(name == COPY_OF and text.partition(b":")[0] == b"%d" % partition for name, text in headers)
+    for name, text in headers:
+        if name == COPY_OF:
+            where, _, offset = text.partition(b":")
+            return where == b"%d" % partition and _number(offset, -1) >= base
+    return False
 
 
 class Origin(NamedTuple):

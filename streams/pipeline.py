@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from schemas.dead_letters import is_copy_within
 from schemas.deltas import DeltaSource
 from schemas.events import Run, decode_run
 from schemas.faults import Reason
@@ -82,11 +83,15 @@ class PipelineStats:
 
 @dataclass(frozen=True)
 class Limits:
-    """How far an event's time may lie from the clock before it is left out, and how large a record may be."""
+    """How far an event's time may lie from the clock before it is left out, and how large a record may be.
+
+    `originals_only`: leave out a re-driven copy whose original is read too, as who builds tables anew has to.
+    """
 
     max_skew_ms: int = 300_000
     horizon_ms: int = 400 * 86_400_000
     max_value_bytes: int = 256 * 1024
+    originals_only: bool = False
 
 
 class _Reading(NamedTuple):
@@ -172,6 +177,9 @@ class Pipeline:
     async def _read(self, chunk: Chunk, fence: int) -> _Read:
         """What the records above the fence say, and those that say nothing."""
         records: Sequence[Record] = chunk.records[known_in(chunk, fence) :]
+        if self.limits.originals_only:
+            base = self.table.base(chunk.topic, chunk.partition)
+            records = [r for r in records if not (r.headers and is_copy_within(chunk.partition, base, r.headers))]
         self.stats.on_chunk(len(records))
         now_ms = self.now_ms()
         run = self._decode(chunk, records, now_ms)
@@ -217,7 +225,7 @@ class Pipeline:
         columns = self.encoder.encode(run)
         offsets = np.fromiter([reading.records[i].offset for i in run.index], np.int64, len(run.index))
         deltas = self._maker.make(reading.source, offsets, columns, run.items)
-        began_ms = heard(reading.records[0].timestamp, reading.now_ms)
+        began_ms = heard(reading.records[0].timestamp, reading.now_ms) if reading.records else reading.now_ms
         return UserChange(offsets, run.users, columns, reading.now_ms, began_ms), deltas
 
     async def _understands(self, reading: _Reading, run: Run, group: Positions) -> bool:

@@ -97,6 +97,10 @@ class FencedTable(ABC, Generic[C]):
         """Id of the topic that a partition was built from, empty before its fence was read."""
         return self._part(partition).topic_id.get(topic, "")
 
+    def base(self, topic: str, partition: int) -> int:
+        """Offset that a partition was built from, 0 before its fence was read."""
+        return self._part(partition).base.get(topic, 0)
+
     def partitions(self, partition: int) -> int:
         """Partition count that a partition was built over, 0 before its fence was read."""
         return self._part(partition).partitions or 0

@@ -1,10 +1,11 @@
-"""The breaker in the pipelines' stories: what trips it leaves nothing behind, and the fence stays."""
+"""What is set aside in a story: the breaker that stops it, and copies of what was put back."""
 
 from __future__ import annotations
 
 import pytest
 
 from streams.breaker import Breaker, TooManyDeadLetters
+from streams.pipeline import Limits
 from streams.tables.part import Outcome
 from tests.chunked import PARTITION, TOPICS, USERS, Raw, chunks, event, records, truth
 from tests.unit.test_pipeline import Story, one
@@ -75,3 +76,17 @@ async def test_good_records_and_few_bad_ones_pass() -> None:
 async def test_a_rebuild_without_a_breaker_passes_over_everything() -> None:
     story = await Story().begin()
     assert await story.process(*chunks(CLICKS, spoilt(2000), 500)) == [Outcome.APPLIED] * 4
+
+
+async def test_who_builds_anew_counts_an_original_or_its_copy_but_never_both() -> None:
+    good = records(CLICKS, 20)
+    within = (("kairos-copy-of", f"{PARTITION}:3".encode()),)
+    elsewhere = (("kairos-copy-of", f"{PARTITION + 1}:3".encode()),)
+    copies = [good[3]._replace(offset=20, headers=within), records(CLICKS, 1, seed=1)[0]._replace(offset=21)]
+    copies[1] = copies[1]._replace(headers=elsewhere)
+    (chunk,) = chunks(CLICKS, [*good, *copies], 50)
+    (alone,) = chunks(CLICKS, [copies[0]._replace(offset=22)], 1, prev=21)
+    story = await Story().begin()
+    story.pipeline.limits = Limits(originals_only=True)
+    assert await story.process(chunk, alone) == [Outcome.APPLIED] * 2
+    assert story.rows == truth([*good, copies[1]])
