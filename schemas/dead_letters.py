@@ -26,9 +26,8 @@ NULL_VALUE = "kairos-null-value"
 COPY_OF = "kairos-copy-of"
 REDRIVEN = "kairos-redriven"
 
-OURS = frozenset(
-    {EXCEPTION, STACKTRACE, MESSAGE, TOPIC, PARTITION, OFFSET, REASON, ATTEMPT, FIRST_FAILED, NULL_VALUE, COPY_OF}
-)
+OURS = frozenset({EXCEPTION, STACKTRACE, MESSAGE, TOPIC, PARTITION, OFFSET, REASON, ATTEMPT, FIRST_FAILED, NULL_VALUE})
+"""Headers of a letter."""
 MAX_MESSAGE_CHARACTERS = 1000
 MAX_STACKTRACE_CHARACTERS = 8000
 
@@ -80,7 +79,7 @@ def bury(  # noqa: PLR0913 - a record's place and contents, all by keyword
         detail=detail,
         first_failed_ms=_number(before.get(FIRST_FAILED), now_ms),
         attempt=_number(before.get(ATTEMPT), 0) + 1,
-        headers=[(name, text) for name, text in headers if name not in OURS],
+        headers=[(name, text) for name, text in headers if name not in OURS and name != COPY_OF],
         exception=exception,
         stacktrace=stacktrace,
     )

@@ -147,7 +147,7 @@ async def _redrive(desk: Desk) -> int:
                 await run.run(consumer, plan, bar, rate_per_s=desk.arguments.rate)
             finally:
                 desk.tell.facts(redriven=run.done, transactions=run.transactions)
-    desk.tell.page(f"{run.done:,} letters are back on their topics, in {run.transactions:,} transactions.")
+    desk.tell.page(f"Done: {run.done:,} put back, each of them marked. Transactions: {run.transactions:,}.")
     return GOOD
 
 
@@ -159,8 +159,12 @@ async def _plan(desk: Desk, consumer: AIOKafkaConsumer, partitions: int, targets
         return _nothing(desk), None
     plan = make_plan(found, topics, targets, most_attempts=typed.max_attempts, limit=typed.limit)
     await leave_out_superseded(consumer, plan, topics, targets)
+    if not plan.chosen:
+        desk.tell.facts(plan=plan_facts(plan), executed=False)
+        desk.tell.page(plan_page(plan))
+        return GOOD, plan
     desk.tell.plan(plan_facts(plan), plan_page(plan), execute=typed.execute)
-    if plan.chosen and not typed.execute:
+    if not typed.execute:
         for sentence in await _open(desk, plan):
             desk.tell.page(sentence)
     return GOOD, plan

@@ -45,7 +45,8 @@ def list_page(found: Survey, now_ms: int, newest: int) -> RenderableType:
     """The counts, and the newest letters with their references."""
     lines = [f"{len(found.entries):,} dead letters", ""]
     for name, counted in counts(found, now_ms).items():
-        lines.append(f"{name:<8} " + ", ".join(f"{n:,} {word}" for word, n in counted.items()))
+        number = "number " * (name == "attempt")
+        lines.append(f"{name:<8} " + ", ".join(f"{n:,} {number}{word}" for word, n in counted.items()))
     rows = [("ref", "age", "attempt", "state", "reason", "from")]
     for entry, state in _newest(found, newest):
         origin = entry.origin

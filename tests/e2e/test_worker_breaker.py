@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -47,51 +48,63 @@ async def letters(installation: Installation) -> set[tuple[int, int]]:
     return set(places)
 
 
-async def test_it_stops_before_a_flood_again_at_every_start_and_goes_on_when_told(installation: Installation) -> None:
-    topics = installation.topics
-    good = events(topics, 300)
-    await installation.send(good)
+def strays(n: int) -> list[dict[str, Any]]:
+    """Events of a user whose home is not partition 2."""
+    now_ms = time.time_ns() // 1_000_000
     told = {"user_id": STRAY, "item_id": "i1", "kind": "click"}
-    strays = [{**told, "ts_ms": good[0].event["ts_ms"] + i} for i in range(1500) if good[0].event is not None]
-    wrong = [Sent(topics.clicks, STRAY.encode(), orjson.dumps(event)) for event in strays]
+    return [{**told, "ts_ms": now_ms - 60_000 + i} for i in range(n)]
+
+
+async def flood(installation: Installation, events: Sequence[Mapping[str, Any]]) -> None:
+    """Send events to partition 2, where they do not belong."""
+    wrong = [Sent(installation.topics.clicks, STRAY.encode(), orjson.dumps(event)) for event in events]
     await installation.send(wrong, partition=2)
 
+
+async def test_it_stops_before_a_flood_and_again_at_every_start(installation: Installation) -> None:
+    clicks = installation.topics.clicks
+    await installation.send(events(installation.topics, 300))
+    await flood(installation, strays(1500))
     text = await stopped(installation)
-    assert f"{topics.clicks}:2 stops at offsets" in text
-    assert 'with reason "partition"' in text
-    assert "partitioner=murmur2_random" in text
-    assert "KAIROS_BREAKER_SHARE=1" in text
+    for told in (f"{clicks}:2 stops at offsets", 'reason "partition"', "murmur2_random", "KAIROS_BREAKER_SHARE=1"):
+        assert told in text
     assert "Traceback" not in text
-    sent, fence = await letters(installation), (await installation.fences())[topics.clicks, 2]
+    sent, fence = await letters(installation), (await installation.fences())[clicks, 2]
     assert 0 < len(sent) <= MOST
     assert {partition for partition, _ in sent} == {2}
     assert max(offset for _, offset in sent) <= fence
 
     for _ in range(2):
-        assert f"{topics.clicks}:2 stops at offsets {fence + 1} to" in await stopped(installation)
+        assert f"{clicks}:2 stops at offsets {fence + 1} to" in await stopped(installation)
     assert await letters(installation) == sent
-    assert (await installation.fences())[topics.clicks, 2] == fence
+    assert (await installation.fences())[clicks, 2] == fence
 
     await stopped(installation, KAIROS_CHUNK="7")  # of smaller steps a few more fit below the limit
     assert sent <= await letters(installation)
     assert len(await letters(installation)) <= MOST
 
+
+async def test_nothing_is_put_back_before_an_open_breaker_and_all_of_it_after(installation: Installation) -> None:
+    clicks, wrong = installation.topics.clicks, strays(1200)
+    await installation.send(events(installation.topics, 300))
+    await flood(installation, wrong)
+    await stopped(installation)
     refused = installation.run("dead-letters", "redrive", "--execute")
     assert refused.returncode == REFUSED
-    assert f"The breaker of {topics.clicks}:2 is open" in refused.stderr
+    assert f"The breaker of {clicks}:2 is open" in refused.stderr
     assert "Nothing was put back" in refused.stderr
-    assert f"The breaker of {topics.clicks}:2 is open" in installation.run("dead-letters", "redrive").stdout
+    assert f"The breaker of {clicks}:2 is open" in installation.run("dead-letters", "redrive").stdout
 
     worker = installation.worker(KAIROS_BREAKER_SHARE="1")
     await worker.ready()
     await installation.applied()
     assert worker.metric("kairos_dead_letter_share") == 1.0
-    assert len(await letters(installation)) == 1500
+    assert len(await letters(installation)) == len(wrong)
     assert await installation.wrong_users() == {}
 
     put_back = installation.run("dead-letters", "redrive", "--execute", "--json")
-    assert orjson.loads(put_back.stdout)["redriven"] == 1500, put_back.stderr
-    installation.events += strays
+    assert orjson.loads(put_back.stdout)["redriven"] == len(wrong), put_back.stderr
+    installation.events += wrong
     await _equal(installation, 60)
     assert worker.term() == 0
 
