@@ -55,6 +55,8 @@ class Worker:
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({life, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self.code = _code(life)
+            if self.code:
+                _hush()
             stopping.cancel()
             await self._end(life)
         return self.code
@@ -119,6 +121,13 @@ def _code(life: asyncio.Task[None]) -> int:
         return EXIT_AGAIN
     logger.critical("The worker met a fault of its own and ends before it loses anything.", exc_info=error)
     return EXIT_FAULT
+
+
+def _hush() -> None:
+    """The reason is told: what Faust's services say while they stop over one another is of use in a debug log only."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        for name in ("faust", "mode", "aiokafka", "streams.chunks"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _crash(app: object) -> Callable[[], Awaitable[None]]:
