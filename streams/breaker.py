@@ -136,7 +136,9 @@ class Breaker:
     def _look(self, step: Step) -> tuple[Window, Window]:
         """The window below a step and the one above it, `tripped` where it went over the limit on the way."""
         before = self._below(step)
-        fresh = [record for record in step.records if record.offset > before.offset]
+        fresh = step.records
+        if fresh and fresh[0].offset <= before.offset:
+            fresh = [record for record in fresh if record.offset > before.offset]
         last = fresh[-1].offset if fresh else before.offset
         if not step.letters:
             return before, Window(last, before.bits << len(fresh) & self._mask if before.bits else 0)

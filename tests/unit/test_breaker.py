@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.breaker import Breaker, Step, TooManyDeadLetters, Window
+from streams.metrics import LetterShares
 
 CLICKS, OF = "events.clicks.v1", 10
 
@@ -185,3 +186,13 @@ def _truth(log: str, size: int, too_many: Callable[[int], bool]) -> int | None:
         if log[i] == "x" and too_many(log[max(0, i - OF + 1) : i + 1].count("x")):
             return i // size * size
     return None
+
+
+async def test_metrics_tell_how_near_it_is_and_that_it_is_open() -> None:
+    breaker = Breaker(Kept(), records=OF)
+    await breaker.admit([step("xx..", partition=3)])
+    with pytest.raises(TooManyDeadLetters):
+        await breaker.admit([step("x" * 9)])
+    shares, opened = LetterShares([breaker]).collect()
+    assert [(s.labels, s.value) for s in shares.samples] == [({"topic": CLICKS, "partition": "3"}, 0.2)]
+    assert [sample.value for sample in opened.samples] == [1]
