@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import KafkaError, ProducerFenced, TransactionalIdAuthorizationFailed
 
 from schemas.dead_letters import DeadLetter, Origin, decode, encode_marker, origin, redrive
 from schemas.partition import partition_of
@@ -138,7 +138,7 @@ async def taking_over(connections: Connections, targets: Targets) -> AsyncIterat
     """The producer of a run; no run that began before can put anything back once it is started."""
     # A batch that a topic refuses would end the run: the sequence of its partition has a gap then.
     batch_bytes = min([LARGEST_BATCH_BYTES, *[target.most_bytes for target in targets.values()]])
-    name = f"{connections.topics.dead_letters}-redrive-{connections.namespace}"
+    name = f"{connections.topics.dead_letters}-redrive"
     producer = AIOKafkaProducer(
         **producer_options(connections),
         transactional_id=name,
@@ -149,6 +149,12 @@ async def taking_over(connections: Connections, targets: Targets) -> AsyncIterat
     try:
         await producer.start()
         yield producer
+    except TransactionalIdAuthorizationFailed as error:
+        msg = (
+            "Kafka does not let this user put letters back in transactions: grant it Write and Describe on the "
+            f"transactional id {name}."
+        )
+        raise DeadLettersError(msg) from error
     finally:
         await producer.stop()
 
