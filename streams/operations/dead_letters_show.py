@@ -118,19 +118,19 @@ def letter_page(facts: Mapping[str, Any], value: bytes | None) -> RenderableType
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     home = facts["home_partition"]
     elsewhere = f", its key belongs to partition {home}" if home != facts["partition"] else ""
-    rows = {
-        "reason": facts["reason"],
-        "": facts["sentence"],
-        "from": f"{facts['topic']}:{facts['partition']} offset {facts['offset']}{elsewhere} ({facts['original']})",
-        "state": facts["state"],
-        "attempt": str(facts["attempt"]),
-        "first failed": facts["first_failed"],
-        "buried": facts["buried"],
-        **({"exception": facts["exception"]} if facts["stacktrace"] else {}),
-        **{f"header {name}": text for name, text in facts["headers"]},
-        "key": repr(facts["key"])[1:-1] if facts["key"] is not None else facts["key_hex"] or "null",
-    }
-    for name, text in rows.items():
+    rows = [
+        ("reason", facts["reason"]),
+        ("", facts["sentence"]),
+        ("from", f"{facts['topic']}:{facts['partition']} offset {facts['offset']}{elsewhere} ({facts['original']})"),
+        ("state", facts["state"]),
+        ("attempt", str(facts["attempt"])),
+        ("first failed", facts["first_failed"]),
+        ("buried", facts["buried"]),
+        *([("exception", facts["exception"])] if facts["stacktrace"] else []),
+        *[(f"header {name}", text) for name, text in facts["headers"]],
+        ("key", repr(facts["key"])[1:-1] if facts["key"] is not None else facts["key_hex"] or "null"),
+    ]
+    for name, text in rows:
         table.add_row(f"[dim]{escape(name)}[/]", escape(text))
     trace = [Text(facts["stacktrace"])] if facts["stacktrace"] else []
     return Group(f"[bold]Dead letter {facts['ref']}[/]", table, *trace, "[dim]value[/]", Text(readable(value)))

@@ -211,7 +211,7 @@ def test_a_long_value_that_is_no_text_is_cut() -> None:
 
 
 def test_one_letter_is_shown_with_all_of_it() -> None:
-    one = letter(key=b"u[b]7", value=b"\xff", headers=[("trace", b"\xfe"), ("[x]", b"y")])
+    one = letter(key=b"u[b]7", value=b"\xff", headers=[("trace", b"\xfe"), ("[x]", b"y"), ("[x]", b"z")])
     facts = letter_facts(Place(2, 9), NOW_MS, one, "waiting", "still there", 3)
     page = said(letter_page(facts, one.value))
     for text in (
@@ -222,6 +222,7 @@ def test_one_letter_is_shown_with_all_of_it() -> None:
         "1 bytes: ff",
     ):
         assert text in page
+    assert page.count("header [x]") == 2
     assert (facts["value"], facts["value_hex"], facts["headers"][0]) == (None, "ff", ["trace", "fe"])
 
 
