@@ -49,6 +49,11 @@ GROUPS: dict[str, dict[str, Command]] = {
             "model_server.cli", "train", "learn the ranker from a topic or a log and write a bundle", "model"
         ),
     },
+    "Operate it": {
+        "dead-letters": Command(
+            "streams.operations.dead_letters", "verb", "list and show what could not be used; put it back, once"
+        ),
+    },
     "Ask it": {
         "inspect": Command("streams.cli", "inspect", "show what is known of a user, readable"),
         "why": Command("model_server.cli", "why", "show why a user got a push, or did not"),

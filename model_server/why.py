@@ -1,32 +1,21 @@
-"""`kairos why USER`: the latest decisions about one user, with every rule that was looked at and what it saw."""
+"""`kairos why USER`: decisions about one user, with every rule that was looked at and what it saw."""
 
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from msgspec import DecodeError
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
+from model_server.decision_log import DecisionLog, Found, WhyError, reading
 from model_server.policy.rules import ITEM_RULES, USER_RULES, Verdict
-from schemas.decisions import Decision, Step, decode
+from schemas.decisions import Decision, Step
 from schemas.faults import bad_ids
-from schemas.partition import partition_of
 from streams.service.entry import NoEntryError, entering
-from streams.service.kafka import client_options
 from streams.service.settings import Connections
 from streams.service.trouble import clause
-
-FIRST_WINDOW = 500
-GROWTH = 4
-LARGEST_WINDOW = 100_000
-WAIT_MS = 1_000
 
 RULES: tuple[Callable[..., Verdict], ...] = (*USER_RULES, *ITEM_RULES)
 MEANING = {rule.__name__: (rule.__doc__ or "").partition(";")[0] for rule in RULES}
@@ -37,103 +26,65 @@ TIMES = {"opted_out", "token_dead"}
 STYLES = {"sent": "green", "held": "yellow", "refused": "red"}
 
 
-class WhyError(Exception):
-    """The decisions cannot be read; the text says what to do."""
+async def why(connections: Connections, user: str, *, newest: int, as_json: bool, at_ms: int | None = None) -> int:
+    """Print the newest decisions about a user, newest first, or that in force `at_ms` and the next one.
 
-
-class Found(NamedTuple):
-    """One decision and its record's bytes and offset."""
-
-    offset: int
-    value: bytes
-    decision: Decision
-
-
-async def why(connections: Connections, user: str, *, newest: int, as_json: bool) -> int:
-    """Print the newest decisions about a user, newest first; 0, or 1 after saying why there is none."""
+    Returns 0, or 1 after saying why there is none.
+    """
     for _, _, sentence in bad_ids("user_id", [user]):
         print(sentence, file=sys.stderr)
         return 1
     try:
-        async with entering(connections):
-            found = await read(connections, user, newest)
+        async with entering(connections), reading(connections, user) as log:
+            if at_ms is not None:
+                return await _at(log, user, at_ms, as_json=as_json)
+            return await _newest(log, user, newest, connections.topics.decisions, as_json=as_json)
     except NoEntryError as error:
         print(f"The decisions cannot be read. {error}", file=sys.stderr)
-        return 1
     except WhyError as error:
         print(f"The decisions cannot be read: {clause(error)}.", file=sys.stderr)
-        return 1
     except (KafkaError, OSError) as error:
         print(f"The decisions cannot be read ({clause(error)}): set KAIROS_KAFKA to where they are.", file=sys.stderr)
-        return 1
+    return 1
+
+
+async def _newest(log: DecisionLog, user: str, newest: int, topic: str, *, as_json: bool) -> int:
+    """Print the newest decisions; 0, or 1 where there is none."""
+    found = await log.newest(newest)
     if not found:
-        print(f"No decision about user {user} is kept in {connections.topics.decisions}.", file=sys.stderr)
+        print(f"No decision about user {user} is kept in {topic}.", file=sys.stderr)
         return 1
     if as_json:
         for each in found:
-            print(orjson.dumps({"offset": each.offset, **orjson.loads(each.value)}).decode())
+            print(orjson.dumps(_facts(each)).decode())
     else:
         show(Console(highlight=False), found)
     return 0
 
 
-async def read(connections: Connections, user: str, newest: int) -> list[Found]:
-    """The newest decisions about a user, newest first, from that user's partition read backwards."""
-    topic, key = connections.topics.decisions, user.encode()
-    partition = TopicPartition(topic, partition_of(key, await _partitions(connections, topic)))
-    consumer = AIOKafkaConsumer(**client_options(connections), enable_auto_commit=False)
-    try:
-        await consumer.start()
-        consumer.assign([partition])
-        first = (await consumer.beginning_offsets([partition]))[partition]
-        end = (await consumer.end_offsets([partition]))[partition]
-        found: list[Found] = []
-        window = FIRST_WINDOW
-        with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-            bar = progress.add_task(f"Reading {topic} backwards", total=end - first)
-            while end > first and len(found) < newest:
-                start = max(first, end - window)
-                found += reversed(await _between(consumer, partition, start, end, key))
-                progress.advance(bar, end - start)
-                end, window = start, min(window * GROWTH, LARGEST_WINDOW)
-        return found[:newest]
-    finally:
-        await consumer.stop()
+async def _at(log: DecisionLog, user: str, at_ms: int, *, as_json: bool) -> int:
+    """Print what was in force at a moment and what came next; 0, or 1 where nothing was in force."""
+    at, after = await log.in_force(at_ms)
+    if as_json:
+        print(orjson.dumps({"at_ms": at_ms, "in_force": at and _facts(at), "next": after and _facts(after)}).decode())
+        return int(at is None)
+    console = Console(highlight=False)
+    if at is None:
+        kept = "what is kept of this time may have expired" if log.first else "it was not affected before"
+        print(f"No decision about user {user} at {_time(at_ms)} or before it is kept: {kept}.", file=sys.stderr)
+    else:
+        console.print(f"In force at {_time(at_ms)}:\n")
+        show(console, [at])
+    if after is not None:
+        console.print("The next decision:\n")
+        show(console, [after])
+    elif at is not None:
+        console.print("No decision has followed.")
+    return int(at is None)
 
 
-async def _partitions(connections: Connections, topic: str) -> int:
-    """How many partitions a topic has. Raises WhyError for one that does not exist."""
-    admin = AIOKafkaAdminClient(**client_options(connections))
-    try:
-        await admin.start()
-        (found,) = await admin.describe_topics([topic])
-    finally:
-        await admin.close()
-    if not found["partitions"]:
-        text = f"topic {topic} does not exist; run `kairos topics create`, or set KAIROS_TOPIC_PREFIX"
-        raise WhyError(text)
-    return len(found["partitions"])
-
-
-async def _between(
-    consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int, key: bytes
-) -> list[Found]:
-    """Decisions with this key in start .. end (excluded), in order."""
-    consumer.seek(partition, start)
-    found: list[Found] = []
-    while await consumer.position(partition) < end:
-        for record in (await consumer.getmany(partition, timeout_ms=WAIT_MS)).get(partition, []):
-            if record.key == key and record.offset < end:
-                found += _found(record.offset, record.value)
-    return found
-
-
-def _found(offset: int, value: bytes) -> list[Found]:
-    """The decision, or nothing where another producer wrote something that is none."""
-    try:
-        return [Found(offset, value, decode(value))]
-    except DecodeError:
-        return []
+def _facts(found: Found) -> dict[str, object]:
+    return {"offset": found.offset, **orjson.loads(found.value)}
 
 
 def show(console: Console, found: Sequence[Found]) -> None:

@@ -1,7 +1,14 @@
-"""The dead letter: the original bytes, with headers that say what failed, where and how often (KIP-1034)."""
+"""The dead letter: the original bytes, with headers that say what failed, where and how often (KIP-1034).
 
-from collections.abc import Sequence
+Between the letters of a partition lie markers: records that say which letters were put back on their topics.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import NamedTuple
+
+import orjson
 
 from schemas.encoding import Headers, Message
 from schemas.faults import Reason
@@ -16,8 +23,11 @@ REASON = "kairos-reason"
 ATTEMPT = "kairos-attempt"
 FIRST_FAILED = "kairos-first-failed-ms"
 NULL_VALUE = "kairos-null-value"
+COPY_OF = "kairos-copy-of"
+REDRIVEN = "kairos-redriven"
 
 OURS = frozenset({EXCEPTION, STACKTRACE, MESSAGE, TOPIC, PARTITION, OFFSET, REASON, ATTEMPT, FIRST_FAILED, NULL_VALUE})
+"""Headers of a letter."""
 MAX_MESSAGE_CHARACTERS = 1000
 MAX_STACKTRACE_CHARACTERS = 8000
 
@@ -69,7 +79,7 @@ def bury(  # noqa: PLR0913 - a record's place and contents, all by keyword
         detail=detail,
         first_failed_ms=_number(before.get(FIRST_FAILED), now_ms),
         attempt=_number(before.get(ATTEMPT), 0) + 1,
-        headers=[(name, text) for name, text in headers if name not in OURS],
+        headers=[(name, text) for name, text in headers if name not in OURS and name != COPY_OF],
         exception=exception,
         stacktrace=stacktrace,
     )
@@ -118,9 +128,63 @@ def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, 
 
 
 def redrive(letter: DeadLetter) -> Message:
-    """The record to put back on its topic: the original, with the headers that count attempts."""
-    count = [(ATTEMPT, str(letter.attempt).encode()), (FIRST_FAILED, str(letter.first_failed_ms).encode())]
-    return Message(letter.key, letter.value, [*letter.headers, *count])
+    """The record to put back on its topic: the original, with the headers that count attempts and name its place."""
+    ours = {
+        ATTEMPT: str(letter.attempt),
+        FIRST_FAILED: str(letter.first_failed_ms),
+        COPY_OF: f"{letter.partition}:{letter.offset}",
+    }
+    return Message(letter.key, letter.value, [*letter.headers, *[(name, text.encode()) for name, text in ours.items()]])
+
+
+def is_copy_within(partition: int, base: int, headers: Sequence[tuple[str, bytes]]) -> bool:
+    """Whether a record is a re-driven copy of one in its own partition at offset `base` or above.
+
+    The original says the same in the same place. Who reads the log from `base` on, under rules that may take what was
+    refused once, counts the original and has to leave the copy out.
+    """
+    for name, text in headers:
+        if name == COPY_OF:
+            where, _, offset = text.partition(b":")
+            return where == b"%d" % partition and _number(offset, -1) >= base
+    return False
+
+
+class Origin(NamedTuple):
+    """The record that a letter is about: its place, and a digest of its contents should the topic be made anew.
+
+    Letters of one origin are doubles, which a worker leaves that was killed after it had sent them.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    digest: str
+
+
+def origin(letter: DeadLetter) -> Origin:
+    """The origin of a letter."""
+    sizes = [-1 if part is None else len(part) for part in (letter.key, letter.value)]
+    whole = b"%d,%d," % tuple(sizes) + (letter.key or b"") + (letter.value or b"")
+    return Origin(letter.topic, letter.partition, letter.offset, blake2b(whole, digest_size=8).hexdigest())
+
+
+def encode_marker(origins: Iterable[Origin]) -> Message:
+    """The record that marks letters as re-driven; in their own partition, so that it is kept as long as they are."""
+    by_topic: dict[str, list[tuple[int, int, str]]] = {}
+    for topic, partition, offset, digest in origins:
+        by_topic.setdefault(topic, []).append((partition, offset, digest))
+    return Message(None, orjson.dumps(by_topic), [(REDRIVEN, b"true")])
+
+
+def decode_marker(value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> list[Origin] | None:
+    """The origins that a marker names; None for a record that is no marker."""
+    if not any(name == REDRIVEN for name, _ in headers):
+        return None
+    try:
+        return [Origin(topic, *place) for topic, places in orjson.loads(value or b"").items() for place in places]
+    except (ValueError, TypeError, AttributeError):
+        return None
 
 
 def _number(text: bytes | None, default: int) -> int:

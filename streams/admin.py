@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from streams.chunks.chunk import LogFacts
@@ -16,6 +17,8 @@ from streams.chunks.topic_ids import TopicFacts, topic_facts
 from streams.topic_plan import PlannedTopic
 
 VISIBLE_WITHIN_S = 30.0
+MAX_MESSAGE_BYTES = 1_048_588
+"""Kafka's default of max.message.bytes."""
 
 
 class AdminError(Exception):
@@ -45,6 +48,7 @@ async def reading(kafka: Mapping[str, Any], **options: Any) -> AsyncIterator[AIO
     consumer = AIOKafkaConsumer(**kafka, enable_auto_commit=False, **options)
     try:
         await consumer.start()
+        await asyncio.sleep(0)  # its coordinator has to have begun before it can be stopped
         yield consumer
     finally:
         await consumer.stop()
@@ -53,6 +57,17 @@ async def reading(kafka: Mapping[str, Any], **options: Any) -> AsyncIterator[AIO
 async def describe(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, TopicFacts]:
     """Id and partition count of the topics that exist."""
     return await topic_facts(admin._client, names)
+
+
+async def most_bytes(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, int]:
+    """The largest batch of records that topics take; Kafka's default where it does not say."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": ""}) for name in names]
+    found = dict.fromkeys(names, MAX_MESSAGE_BYTES)
+    for response in await admin.describe_configs(resources) if resources else ():
+        for _code, _reason, _kind, name, entries, *_ in response.resources:
+            said = {setting: value for setting, value, *_ in entries}
+            found[name] = int(said.get("max.message.bytes", MAX_MESSAGE_BYTES))
+    return found
 
 
 async def create_topics(

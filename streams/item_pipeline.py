@@ -1,6 +1,6 @@
 """The story of one chunk of the item side: delta records into item rows, catalogue records into the catalogue.
 
-    check the fence -> unpack or decode -> dead letters, awaited -> rows, fold, one script
+    check the fence -> unpack or decode -> breaker -> dead letters, awaited -> rows, fold, one script
 
 Deltas were made by `streams.pipeline` of other partitions; each counts once, by the source offset that it carries.
 """
@@ -15,6 +15,7 @@ from schemas.deltas import DeltaError, DeltaSource, unpack_deltas
 from schemas.faults import MAX_VALUE_BYTES
 from schemas.items import decode_items, encode_item
 from schemas.topics import Topics
+from streams.breaker import Breaker, Step
 from streams.grouping import settled, standing
 from streams.pipeline import DeadLetters, Record, Rejected
 from streams.poison import culprits
@@ -43,46 +44,45 @@ class ItemPipeline:
         self.topics = topics
         self.dead_letters = dead_letters
         self.max_value_bytes = max_value_bytes
+        self.breaker: Breaker | None = None
         self.stats = ItemPipelineStats()
         self._declaration = table.layout.declaration
 
     async def process(self, chunks: Sequence[Chunk], stale: Callable[[Chunk], bool] = nothing_stale) -> list[Verdict]:
         """Apply chunks of one partition, as `Pipeline.process`."""
         found = await standing(self.table, chunks, stale)
-        changes = [
-            (chunk, await self._read(chunk, fence))
-            for chunk, fence in zip(chunks, found, strict=True)
-            if isinstance(fence, int)
-        ]
+        read = [self._read(chunk, fence) for chunk, fence in zip(chunks, found, strict=True) if isinstance(fence, int)]
+        if self.breaker is not None:
+            await self.breaker.admit([step for _, _, step, _ in read])
+        await self._bury([letter for *_, letters in read for letter in letters])
+        changes = [(chunk, change) for chunk, change, _, _ in read]
         return settled(found, await self._apply(changes, stale) if changes else ())
 
-    async def _read(self, chunk: Chunk, fence: int) -> ItemChange:
-        """What the records above the fence say; those that say nothing are in the dead letters on return."""
+    def _read(self, chunk: Chunk, fence: int) -> tuple[Chunk, ItemChange, Step, list[Rejected]]:
+        """What the records above the fence say, and those that say nothing."""
         records: Sequence[Record] = chunk.records[known_in(chunk, fence) :]
         self.stats.on_chunk(len(records))
         read = self._read_catalogue if chunk.topic == self.topics.items else self._read_deltas
-        return await read(chunk, records)
+        change, letters = read(chunk, records)
+        return chunk, change, Step(chunk.topic, chunk.partition, fence, records, letters), letters
 
-    async def _read_catalogue(self, chunk: Chunk, records: Sequence[Record]) -> ItemChange:
+    def _read_catalogue(self, chunk: Chunk, records: Sequence[Record]) -> tuple[ItemChange, list[Rejected]]:
         home = (chunk.partition, self.table.partitions(chunk.partition))
         run = decode_items(records, max_value_bytes=self.max_value_bytes, home=home)
-        await self._bury(
-            [Rejected(chunk.topic, chunk.partition, records[r.index], r.reason, r.detail) for r in run.rejects]
-        )
+        letters = [Rejected(chunk.topic, chunk.partition, records[r.index], r.reason, r.detail) for r in run.rejects]
         entries = {name.encode(): encode_item(item) for name, item in run.latest.items() if item is not None}
         removed = [name.encode() for name, item in run.latest.items() if item is None]
         self.stats.catalogue.update(updated=len(entries), removed=len(removed))
-        return ItemChange(entries=entries, removed=removed)
+        return ItemChange(entries=entries, removed=removed), letters
 
-    async def _read_deltas(self, chunk: Chunk, records: Sequence[Record]) -> ItemChange:
+    def _read_deltas(self, chunk: Chunk, records: Sequence[Record]) -> tuple[ItemChange, list[Rejected]]:
         runs, letters = [], []
         for record in records:
             try:
                 runs.append(self._unpack(record))
             except DeltaError as error:
                 letters.append(Rejected(chunk.topic, chunk.partition, record, "shape", f"{error}."))
-        await self._bury(letters)
-        return ItemChange(deltas=runs)
+        return ItemChange(deltas=runs), letters
 
     def _unpack(self, record: Record) -> DeltaRun:
         source = DeltaSource.of(record.headers)

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from streams.app import Side
+from streams.breaker import Breaker
 
 CHUNK_RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 SCRIPT_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5)
@@ -95,6 +96,23 @@ class SideCollector(Collector):
                     for family, value in zip((fences, lags, seconds, oldest, pending), lag, strict=True):
                         family.add_metric(names, value)
         yield from (fences, lags, seconds, oldest, pending)
+
+
+class LetterShares(Collector):
+    """How near the breaker of each partition is to tripping."""
+
+    def __init__(self, breakers: Sequence[Breaker]) -> None:
+        self.breakers = breakers
+
+    def collect(self) -> Iterator[Metric]:
+        about, labels = "Dead letters among the last records (KAIROS_BREAKER_RECORDS).", ["topic", "partition"]
+        family = GaugeMetricFamily("kairos_dead_letter_share", about, labels=labels)
+        for breaker in self.breakers:
+            for topic, partition, share in breaker.shares():
+                family.add_metric([topic, str(partition)], share)
+        yield family
+        opened = sum(len(breaker.open) for breaker in self.breakers)
+        yield GaugeMetricFamily("kairos_breakers_open", "Partitions that a breaker has stopped.", value=opened)
 
 
 def registry() -> CollectorRegistry:

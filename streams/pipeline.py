@@ -1,6 +1,6 @@
 """The story of chunks of user events, from raw records to applied rows; read this file first.
 
-    check the fence -> decode -> dead letters, awaited -> item deltas, awaited -> rows, fold, one script
+    check the fence -> decode -> breaker -> dead letters, awaited -> item deltas, awaited -> rows, fold, one script
 
 Chunks of one partition that wait at the same time, one of each topic, go through it together.
 The order is the guarantee. Dead letters and deltas leave before the fence moves, so that a crash repeats them and
@@ -17,10 +17,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from schemas.dead_letters import is_copy_within
 from schemas.deltas import DeltaSource
 from schemas.events import Run, decode_run
 from schemas.faults import Reason
 from schemas.topics import Topics
+from streams.breaker import Breaker, Step
 from streams.deltas import DeltaMaker, DeltaRecord
 from streams.features.columns import Encoder
 from streams.grouping import settled, standing
@@ -81,11 +83,15 @@ class PipelineStats:
 
 @dataclass(frozen=True)
 class Limits:
-    """How far an event's time may lie from the clock before it is left out, and how large a record may be."""
+    """How far an event's time may lie from the clock before it is left out, and how large a record may be.
+
+    `originals_only`: leave out a re-driven copy whose original is read too, as who builds tables anew has to.
+    """
 
     max_skew_ms: int = 300_000
     horizon_ms: int = 400 * 86_400_000
     max_value_bytes: int = 256 * 1024
+    originals_only: bool = False
 
 
 class _Reading(NamedTuple):
@@ -96,8 +102,18 @@ class _Reading(NamedTuple):
     now_ms: int
 
 
+class _Read(NamedTuple):
+    """What a chunk says: the change of rows, the deltas of items, and what is to be set aside of its new records."""
+
+    chunk: Chunk
+    change: UserChange
+    deltas: list[DeltaRecord]
+    step: Step
+    letters: list[Rejected]
+
+
 class Pipeline:
-    """Applies chunks of user events. `now_ms` is the shell's clock.
+    """Applies chunks of user events. `now_ms` is the shell's clock; where no `breaker` is set any share is set aside.
 
     `item_partitions`: count of the deltas topic; where it is known later, `route` tells it before the first chunk.
     """
@@ -120,6 +136,7 @@ class Pipeline:
         self.deltas = deltas
         self.now_ms = now_ms
         self.limits = limits or Limits()
+        self.breaker: Breaker | None = None
         self.stats = PipelineStats()
         self.route(item_partitions)
         words = {
@@ -142,21 +159,27 @@ class Pipeline:
         when the process must end.
         """
         found = await standing(self.table, chunks, stale)
-        changes, deltas = list[tuple[Chunk, UserChange]](), list[DeltaRecord]()
-        for chunk, fence in zip(chunks, found, strict=True):
-            if isinstance(fence, int):
-                change, told = await self._read(chunk, fence)
-                changes.append((chunk, change))
-                deltas += told
+        read = [
+            await self._read(chunk, fence) for chunk, fence in zip(chunks, found, strict=True) if isinstance(fence, int)
+        ]
+        # Before anything of any of them leaves: what has left would leave again after every start.
+        if self.breaker is not None:
+            await self.breaker.admit([one.step for one in read])
+        await self._bury([letter for one in read for letter in one.letters])
+        deltas = [record for one in read for record in one.deltas]
         # Once a chunk, whatever the table meets afterwards: the item side counts a source offset once anyway.
         if deltas:
             await self.deltas.send(deltas)
             self.stats.delta_records += len(deltas)
+        changes = [(one.chunk, one.change) for one in read]
         return settled(found, await self._apply(changes, stale) if changes else ())
 
-    async def _read(self, chunk: Chunk, fence: int) -> tuple[UserChange, list[DeltaRecord]]:
-        """What the records above the fence say; those that say nothing are in the dead letters on return."""
+    async def _read(self, chunk: Chunk, fence: int) -> _Read:
+        """What the records above the fence say, and those that say nothing."""
         records: Sequence[Record] = chunk.records[known_in(chunk, fence) :]
+        if self.limits.originals_only:
+            base = self.table.base(chunk.topic, chunk.partition)
+            records = [r for r in records if not (r.headers and is_copy_within(chunk.partition, base, r.headers))]
         self.stats.on_chunk(len(records))
         now_ms = self.now_ms()
         run = self._decode(chunk, records, now_ms)
@@ -171,10 +194,9 @@ class Pipeline:
             letters += _poisoned(chunk, [records[run.index[i]] for i in poison], "encoded")
             run = run.without(poison)
             understood = self._understand(reading, run)
-        await self._bury(letters)
         self.stats.events += len(run.events)
         self.stats.results.update(run.results)
-        return understood
+        return _Read(chunk, *understood, Step(chunk.topic, chunk.partition, fence, records, letters), letters)
 
     def _decode(self, chunk: Chunk, records: Sequence[Record], now_ms: int) -> Run:
         partitions = self.table.partitions(chunk.partition)
@@ -203,7 +225,7 @@ class Pipeline:
         columns = self.encoder.encode(run)
         offsets = np.fromiter([reading.records[i].offset for i in run.index], np.int64, len(run.index))
         deltas = self._maker.make(reading.source, offsets, columns, run.items)
-        began_ms = heard(reading.records[0].timestamp, reading.now_ms)
+        began_ms = heard(reading.records[0].timestamp, reading.now_ms) if reading.records else reading.now_ms
         return UserChange(offsets, run.users, columns, reading.now_ms, began_ms), deltas
 
     async def _understands(self, reading: _Reading, run: Run, group: Positions) -> bool:

@@ -42,6 +42,20 @@ class StreamSettings:
     max_value_bytes: int = setting(
         "KAIROS_MAX_VALUE_BYTES", "Larger records become dead letters.", default=256 * 1024, least=1024
     )
+    breaker_records: int = setting(
+        "KAIROS_BREAKER_RECORDS",
+        "How many records of a topic and partition the breaker looks back over.",
+        default=1000,
+        least=1,
+        most=100_000,
+    )
+    breaker_share: float = setting(
+        "KAIROS_BREAKER_SHARE",
+        "Stop when a larger share of these would be dead letters; 1 = never.",
+        default=0.5,
+        least=0,
+        most=1,
+    )
     isolation: Literal["read_committed", "read_uncommitted"] = setting(
         "KAIROS_ISOLATION", "Whether aborted transactions are left out.", default="read_committed"
     )

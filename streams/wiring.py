@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from schemas.topics import Topics
 from streams import metrics
 from streams.app import Side
+from streams.breaker import Breaker
 from streams.features.calendar import Calendar
 from streams.features.columns import Encoder
 from streams.features.declaration import DEFAULT, Declaration
@@ -72,6 +73,8 @@ class Wiring:
         self._pipeline: Pipeline | None = None
         self.clock = Clock()
         self._letters = DeadLetterSink(self.outbox, self.topics.dead_letters, self.clock)
+        self.breakers: list[Breaker] = []
+        self.registry.register(metrics.LetterShares(self.breakers))
         self._chunks = metrics.chunk_histogram(self.registry)
         self._scripts = metrics.script_histogram(self.registry)
 
@@ -91,6 +94,15 @@ class Wiring:
         if self._pipeline is not None:
             self._pipeline.route(partitions[self.topics.deltas])
 
+    def tripped(self) -> dict[str, str]:
+        """What a breaker has stopped, each with its sentence."""
+        return {name: text for breaker in self.breakers for name, text in breaker.open.items()}
+
+    def _breaker(self, table: UserTable | ItemTable) -> Breaker:
+        made = Breaker(table, records=self.settings.breaker_records, share=self.settings.breaker_share)
+        self.breakers.append(made)
+        return made
+
     def _users(self) -> Side:
         settings, table = self.settings, self.tables.users
         pipeline = Pipeline(
@@ -102,6 +114,7 @@ class Wiring:
             now_ms=self.clock,
             limits=Limits(settings.max_skew_s * 1000, settings.horizon_days * 86_400_000, settings.max_value_bytes),
         )
+        pipeline.breaker = self._breaker(table)
         self._pipeline = pipeline
         pipeline.stats.on_chunk = self._chunks.labels(USERS).observe
         table.stats.on_script = self._scripts.labels(USERS).observe
@@ -118,6 +131,7 @@ class Wiring:
     def _items(self) -> Side:
         settings, table = self.settings, self.tables.items
         pipeline = ItemPipeline(table, self.topics, self._letters, max_value_bytes=settings.max_value_bytes)
+        pipeline.breaker = self._breaker(table)
         pipeline.stats.on_chunk = self._chunks.labels(ITEMS).observe
         table.stats.on_script = self._scripts.labels(ITEMS).observe
         stats = pipeline.stats

@@ -58,13 +58,15 @@ class Worker:
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({life, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self.code = _code(life)
+            if self.code:
+                _hush()
             stopping.cancel()
             await self._end(life)
         return self.code
 
     def missing(self) -> Mapping[str, str]:
         """What keeps this worker from being ready, each with a sentence; empty when it reads and applies."""
-        missing = dict(self.waiting.missing)
+        missing = dict(self.waiting.missing) | self.wiring.tripped()
         if self.wiring.outbox.trouble:
             missing["kafka"] = self.wiring.outbox.trouble
         if not missing and not self.sides:
@@ -130,6 +132,13 @@ def _code(life: asyncio.Task[None]) -> int:
         return EXIT_AGAIN
     logger.critical("The worker met a fault of its own and ends before it loses anything.", exc_info=error)
     return EXIT_FAULT
+
+
+def _hush() -> None:
+    """The reason is told: what Faust's services say while they stop over one another is of use in a debug log only."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        for name in ("faust", "mode", "aiokafka", "streams.chunks"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _crash(app: object) -> Callable[[], Awaitable[None]]:

@@ -98,9 +98,23 @@ class FencedTable(ABC, Generic[C]):
         """Id of the topic that a partition was built from, empty before its fence was read."""
         return self._part(partition).topic_id.get(topic, "")
 
+    def base(self, topic: str, partition: int) -> int:
+        """Offset that a partition was built from, 0 before its fence was read."""
+        return self._part(partition).base.get(topic, 0)
+
     def partitions(self, partition: int) -> int:
         """Partition count that a partition was built over, 0 before its fence was read."""
         return self._part(partition).partitions or 0
+
+    def note(self, topic: str, partition: int) -> bytes:
+        """What was noted beside a topic's fence when the fence was last read or noted here; empty when nothing was."""
+        return self._part(partition).notes.get(topic, b"")
+
+    async def keep_note(self, topic: str, partition: int, note: bytes) -> None:
+        """Note something beside a topic's fence; the newest note is the one."""
+        tag, field = self.tag(partition), f"w:{topic}"
+        await self.weather.ride("writing a note", lambda: self.store.set_note(tag, field, note))
+        self._part(partition).notes[topic] = note
 
     def release(self, partition: int) -> None:
         """Forget a partition that was taken away, and free its rows."""

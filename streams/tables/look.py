@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Iterable
+from typing import Any, NamedTuple, cast
 
 import orjson
 from redis.asyncio import Redis
@@ -65,3 +65,10 @@ async def item_names(
             titles = [orjson.loads(entry).get("title") or "" if entry else "" for entry in entries]
             found |= {item_code(item): (item, title) for item, title in zip(mine, titles, strict=True)}
     return found
+
+
+async def beside_fences(client: Redis | RedisCluster, tag: bytes) -> dict[str, tuple[int, bytes]]:
+    """By topic of a partition: the last applied offset, -1 before the first, and what was noted beside it."""
+    meta = cast("dict[bytes, bytes]", await cast("Awaitable[Any]", client.hgetall(Keys.meta(tag).decode())))
+    noted = {name[2:]: value for name, value in meta.items() if name.startswith(b"w:")}
+    return {topic.decode(): (int(meta.get(b"o:" + topic, -1)), note) for topic, note in noted.items()}

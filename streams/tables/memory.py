@@ -43,6 +43,9 @@ class MemoryStore:
     async def set_once(self, tag: bytes, field: str, value: str) -> None:
         self.tag(tag).meta.setdefault(field.encode(), value.encode())
 
+    async def set_note(self, tag: bytes, field: str, value: bytes) -> None:
+        self.tag(tag).meta[field.encode()] = value
+
     async def user_rows(self, tag: bytes, users: Sequence[bytes]) -> list[bytes | None]:
         return [self.tag(tag).users.get(user) for user in users]
 

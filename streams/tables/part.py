@@ -100,6 +100,7 @@ class Part:
         self.topic_id: dict[str, str] = {}
         self.partitions: int | None = None
         self.sources: dict[bytes, int] = {}
+        self.notes: dict[str, bytes] = {}
 
     def forget(self) -> None:
         """Trust nothing that is held any more; the next use reads it again."""
@@ -119,7 +120,7 @@ class Part:
             self.forget()
         self.ver = ver
         self.partitions = int(meta[b"n"]) if b"n" in meta else None
-        self.applied, self.base, self.topic_id, self.sources = {}, {}, {}, {}
+        self.applied, self.base, self.topic_id, self.sources, self.notes = {}, {}, {}, {}, {}
         for name, value in meta.items():
             what, _, topic = name.partition(b":")
             if what == b"o":
@@ -130,6 +131,8 @@ class Part:
                 self.topic_id[topic.decode()] = value.decode()
             elif what == b"s":
                 self.sources[name] = int(value)
+            elif what == b"w":
+                self.notes[topic.decode()] = value
         self.loaded = True
 
     def refuse_other_topic(self, facts: LogFacts) -> None:

@@ -36,6 +36,9 @@ class RedisStore:
     async def set_once(self, tag: bytes, field: str, value: str) -> None:
         await self.client.hsetnx(Keys.meta(tag), field, value)
 
+    async def set_note(self, tag: bytes, field: str, value: bytes) -> None:
+        await self.client.hset(Keys.meta(tag), field, value)
+
     async def user_rows(self, tag: bytes, users: Sequence[bytes]) -> list[bytes | None]:
         row = Keys.row(tag, b"")
         return cast("list[bytes | None]", await self._call([b"MGET", *[row + user for user in users]]))

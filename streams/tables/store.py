@@ -54,6 +54,9 @@ class Store(Protocol):
     async def set_once(self, tag: bytes, field: str, value: str) -> None:
         """Set a field of the meta hash unless it is set already."""
 
+    async def set_note(self, tag: bytes, field: str, value: bytes) -> None:
+        """Set a field of the meta hash that no fence depends on."""
+
     async def user_rows(self, tag: bytes, users: Sequence[bytes]) -> list[bytes | None]:
         """Rows of users, None where there is none."""
 

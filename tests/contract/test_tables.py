@@ -236,3 +236,20 @@ async def test_rows_of_another_declaration_are_refused(make: MakeTable, backend:
     (again,) = chunks(CLICKS, records(CLICKS, 10, first=10))
     with pytest.raises(OtherDeclaration, match=r"features\.toml"):
         await apply_one(other, again, change(again.records))
+
+
+async def test_a_note_beside_a_fence_is_known_to_the_next_process_and_moves_nothing(
+    make: MakeTable, backend: Backend, tag: bytes
+) -> None:
+    table, log = make(), records(CLICKS, 100)
+    first, second = chunks(CLICKS, log)
+    await apply_one(table, first, change(first.records))
+    assert table.note(CLICKS, PARTITION) == b""
+    await table.keep_note(CLICKS, PARTITION, b'{"a": 1}')
+    await table.keep_note(CLICKS, PARTITION, b'{"a": 2}')
+    assert table.note(CLICKS, PARTITION) == b'{"a": 2}'
+    await apply_one(table, second, change(second.records))
+    other = make()
+    assert await other.reload_fence(CLICKS, PARTITION) == 99
+    assert (other.note(CLICKS, PARTITION), other.note(BROWSES, PARTITION)) == (b'{"a": 2}', b"")
+    assert await backend.rows(tag) == truth(log)

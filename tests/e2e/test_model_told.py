@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from model_server.why import read as read_why
+from model_server.decision_log import reading
 from model_server.why import why
 from tests.affected import Shop, catalogue, open_shop, until, visits
 
@@ -48,7 +48,8 @@ async def test_why_tells_the_latest_decisions_of_one_user(shop: Shop, capsys: py
     await shop.affect(*visits(["u7"], seed=1))
     await shop.drain()
     connections = shop.settings().connections
-    found = await read_why(connections, "u7", 5)
+    async with reading(connections, "u7") as log:
+        found = await log.newest(5)
     assert [each.decision.outcome for each in found] == ["held", "sent"]
     assert await why(connections, "u7", newest=1, as_json=False) == 0
     page = capsys.readouterr().out

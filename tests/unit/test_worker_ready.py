@@ -1,0 +1,26 @@
+"""What a worker says on /ready before it reads, and when a breaker has stopped it."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams.breaker import TooManyDeadLetters
+from streams.service import settings
+from streams.settings import StreamSettings
+from streams.wiring import SIDES, Wiring
+from streams.worker import Worker
+from tests.unit.test_breaker import CLICKS, Kept, step
+
+
+async def test_ready_names_the_partition_that_a_breaker_has_stopped() -> None:
+    wiring = Wiring(settings.read(StreamSettings, {"KAIROS_BREAKER_RECORDS": "10"}), SIDES)
+    worker = Worker(wiring)
+    assert worker.missing() == {"worker": "It is starting."}
+    sides = wiring.sides()
+    assert len(wiring.breakers) == len(sides) == 2
+    breaker = wiring.breakers[0]
+    breaker._notes = Kept()  # there is no Redis
+    with pytest.raises(TooManyDeadLetters):
+        await breaker.admit([step("x" * 9)])
+    assert worker.missing()[f"{CLICKS}:0"].startswith(f"{CLICKS}:0 stops at offsets 0 to 8")
+    await wiring.tables.close()
