@@ -41,6 +41,10 @@ GROUPS: dict[str, dict[str, Command]] = {
             "model_server.cli", "train", "learn the ranker from a topic or a log and write a bundle", "model"
         ),
     },
+    "Operate it": {
+        "lag": Command("streams.operations.lag", "lag", "how far the rows are behind, and who waits for an answer"),
+        "doctor": Command("deploy.doctor", "doctor", "all that is wrong, and what to do about it, on one page"),
+    },
     "Ask it": {
         "inspect": Command("streams.cli", "inspect", "show what is known of a user, readable"),
         "why": Command("model_server.cli", "why", "show why a user got a push, or did not"),
