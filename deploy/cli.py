@@ -44,6 +44,9 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Operate it": {
         "lag": Command("streams.operations.lag", "lag", "how far the rows are behind, and who waits for an answer"),
         "doctor": Command("deploy.doctor", "doctor", "all that is wrong, and what to do about it, on one page"),
+        "capacity": Command(
+            "streams.operations.capacity", "capacity", "what a user and an event cost, and a load needs"
+        ),
     },
     "Ask it": {
         "inspect": Command("streams.cli", "inspect", "show what is known of a user, readable"),

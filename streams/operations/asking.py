@@ -34,10 +34,12 @@ async def serving(client: Client, connections: Connections) -> Connections:
     return named(connections, (await in_force(client, connections.namespace)).serving)
 
 
-async def answered(tell: Telling, connections: Connections, look: Callable[[], Awaitable[int]]) -> int:
+async def answered(
+    tell: Telling, connections: Connections, look: Callable[[], Awaitable[int]], within_s: float = ANSWER_WITHIN_S
+) -> int:
     """What `look` returns, or 1 after saying which server does not answer."""
     try:
-        async with asyncio.timeout(ANSWER_WITHIN_S):
+        async with asyncio.timeout(within_s):
             return await look()
     except TableError as refusal:
         tell.complain(str(refusal))

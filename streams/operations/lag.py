@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from streams.features.declaration import CLASSES
 from streams.operations import asking
+from streams.operations.aligned import aligned
 from streams.operations.spans import span
 from streams.operations.standing import Seen, Standing, see
 from streams.operations.verb import BAD, GOOD, Telling, parser
@@ -102,18 +102,20 @@ def facts(seen: Seen, looks: Sequence[QueueLook], delays_ms: Sequence[int], now_
 
 def page(known: Mapping[str, Any], *, every: bool, rate_per_s: float | None = None) -> Group:
     """The same for people; `every` partition, or those behind only; the rate is that of the fences meanwhile."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("topic", "partition", "fence", "end", "behind", "oldest unapplied"):
-        table.add_column(name, justify="left" if name == "topic" else "right")
+    rows = [("topic", "partition", "fence", "end", "behind", "oldest unapplied")]
     for name, of in known["topics"].items():
-        old = "" if of["oldest_age_ms"] is None else span(of["oldest_age_ms"])
-        table.add_row(name, f"all {of['partitions']}", "", f"{of['end']:,}", f"{of['behind']:,}", old, style="bold")
+        rows.append((name, f"all {of['partitions']}", "", f"{of['end']:,}", f"{of['behind']:,}", _old(of)))
         for part in known["partitions"]:
             if part["topic"] == name and (every or part["behind"] or part["fence"] is None):
                 fence = "never set" if part["fence"] is None else f"{part['fence']:,}"
-                old = "" if part["oldest_age_ms"] is None else span(part["oldest_age_ms"])
-                table.add_row("", str(part["partition"]), fence, f"{part['end']:,}", f"{part['behind']:,}", old)
-    return Group(table, Text(), Text(queue_words(known["queue"])), *_rate_words(known["behind"], rate_per_s))
+                rows.append(("", str(part["partition"]), fence, f"{part['end']:,}", f"{part['behind']:,}", _old(part)))
+    head, *body = (Text(line) for line in aligned(rows, right={1, 2, 3, 4, 5}))
+    head.stylize("bold")
+    return Group(head, *body, Text(), Text(queue_words(known["queue"])), *_rate_words(known["behind"], rate_per_s))
+
+
+def _old(of: Mapping[str, Any]) -> str:
+    return "" if of["oldest_age_ms"] is None else span(of["oldest_age_ms"])
 
 
 def queue_words(queue: Mapping[str, Any]) -> str:

@@ -58,6 +58,15 @@ async def clock_ahead_ms(client: Client) -> float:
     return ((asked + heard) / 2 - (int(seconds) * 1_000_000_000 + int(microseconds) * 1_000)) / 1_000_000
 
 
+async def cpu_seconds(client: Client) -> float:
+    """CPU that all servers took since their start, user and system. Raises RedisError."""
+    cluster = isinstance(client, RedisCluster)
+    everywhere: dict[str, Any] = {"target_nodes": RedisCluster.PRIMARIES} if cluster else {}
+    answer: Any = await client.info("cpu", **everywhere)
+    infos = answer.values() if cluster else [answer]
+    return sum(float(info[name]) for info in infos for name in ("used_cpu_user", "used_cpu_sys") if name in info)
+
+
 async def _config(client: Any, everywhere: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by name, or by node; managed servers do not tell them."""
     found: dict[str, Any] = {}

@@ -215,6 +215,42 @@ async def test_both_work_on_a_cluster(
         installation.close()
 
 
+async def test_capacity_measures_what_runs_and_says_what_it_assumes(installation: Installation) -> None:
+    await installation.set_up()
+    code, known = await told(installation, "capacity", "--for", "0", "--users", "1_000_000", "--events-per-s", "500000")
+    assert code == 0
+    figures = [figure for part in ("memory of Redis", "events") for figure in known[part]]
+    assert not any(figure["measured"] for figure in figures if figure["name"] in ("user", "a worker", "workers"))
+
+    worker = installation.worker()
+    await worker.ready()
+    await installation.send(events(installation.topics, 500))
+    await installation.applied()
+    asked = asyncio.create_task(told(installation, "capacity", "--for", "4s", "--metrics", worker.address))
+    seed = 10
+    while not asked.done():
+        await installation.send(events(installation.topics, 500, seed=seed))
+        seed += 1
+    code, known = asked.result()
+    found = {figure["name"]: figure for part in ("memory of Redis", "events") for figure in known[part]}
+    assert code == 0
+    assert found["row"]["measured"]
+    assert 100 < found["together"]["value"] < 2_000
+    assert found["arriving"]["value"] > 100
+    assert found["a worker"]["measured"]
+    assert 1_000 < found["a worker"]["value"] < 1_000_000
+
+
+async def test_capacity_says_which_metrics_cannot_be_read(installation: Installation) -> None:
+    await installation.set_up()
+    ended = await asyncio.to_thread(installation.run, "capacity", "--for", "0", "--metrics", "127.0.0.1:1")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("No worker's metrics at http://127.0.0.1:1/metrics: ")
+    ended = await asyncio.to_thread(installation.run, "capacity", "--users", "none")
+    assert ended.returncode == 2
+    assert "none is no whole number from 1 up" in ended.stderr
+
+
 def _with(installation: Installation, **env: str) -> Installation:
     installation.env = {**installation.env, **env}
     return installation
