@@ -74,7 +74,7 @@ class Moved(NamedTuple):
 
 def memory(use: MemoryUse) -> Memory:
     """Bytes a user, measured where there are users."""
-    row = use.part("row")
+    row = use.part("rows")
     if row is None:
         assumed = Figure("user", ASSUMED_BYTES_A_USER, "bytes a user", False, f"no user is known yet: {BENCHMARKS}")
         return Memory(0, [assumed], ASSUMED_BYTES_A_USER, 0)
@@ -82,7 +82,7 @@ def memory(use: MemoryUse) -> Memory:
     value, key = row.payload_bytes / users, (row.n_bytes - row.payload_bytes) / users
     parts = [_a_user("row", value, how), _a_user("key and overhead", key, how)]
     fullest = value + key
-    for name, words in (("push log", "have one"), ("queue", "wait"), ("leases", "are held")):
+    for name, words in (("push logs", "have one"), ("queue", "wait"), ("leases", "are held")):
         if part := use.part(name):
             how = f"{part.members:,} of {users:,} users {words}, {part.bytes_each:,.0f} bytes each"
             parts.append(_a_user(name, part.n_bytes / users, how))
@@ -91,7 +91,7 @@ def memory(use: MemoryUse) -> Memory:
         how = "used_memory less the keys, by key: hash table, buffers, what the allocator rounds up"
         parts.append(_a_user("the server's own", beside, how))
         fullest += beside
-    fixed = sum(part.n_bytes for part in use.parts if part.name not in ("row", "push log", "queue", "leases"))
+    fixed = sum(part.n_bytes for part in use.parts if part.name not in ("rows", "push logs", "queue", "leases"))
     return Memory(users, parts, fullest, fixed)
 
 
@@ -139,7 +139,7 @@ def speed(moved: Moved) -> Figure:
         return Figure("a worker", 1e6 / cpu_us, "events/s", True, how)
     rate = moved.applied / max(moved.seconds, 1e-9)
     if moved.applied >= FEW_EVENTS and moved.workers and moved.behind > rate:
-        how = f"{moved.workers} caught up with {moved.applied:,} events in {moved.seconds:.0f} s, more still waiting"
+        how = f"{moved.applied:,} events in {moved.seconds:.0f} s, more still waiting; workers: {moved.workers}"
         return Figure("a worker", rate / moved.workers, "events/s", True, how)
     how = f"{ASSUMED_CPU_US:.0f} µs of CPU an event, {BENCHMARKS}; nothing was behind that could be timed"
     return Figure("a worker", 1e6 / ASSUMED_CPU_US, "events/s", False, how)
@@ -164,7 +164,7 @@ def speed_figures(moved: Moved, events_per_s: float | None) -> list[Figure]:
     if moved.seconds:
         figures += [
             Figure("arriving", moved.arrived / seconds, "events/s", True, looks),
-            Figure("applied", moved.applied / seconds, "events/s", True, f"{looks}, by {moved.workers} workers"),
+            Figure("applied", moved.applied / seconds, "events/s", True, f"{looks}; workers: {moved.workers}"),
         ]
     figures += [worker, redis, _clearing(moved, worker)]
     if events_per_s is not None:

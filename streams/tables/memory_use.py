@@ -25,7 +25,7 @@ SAMPLED = 500
 NESTED = 50
 """Members of one large key that the server weighs for its size."""
 
-EACH, WHOLE = {"row": b"u", "push log": b"p"}, {
+EACH, WHOLE = {"rows": b"u", "push logs": b"p"}, {
     "queue": b"q", "leases": b"l", "fences": b"m", "item rows": b"r", "catalogue": b"c", "touched items": b"t",
 }  # fmt: skip
 """Parts with a key for every user, and parts with one key a partition."""

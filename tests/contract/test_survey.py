@@ -63,7 +63,7 @@ async def test_memory_is_weighed_by_part_and_only_of_this_namespace(client: Any,
 
     use = await memory_use(client, keys, PARTITIONS, 2)
 
-    row, log, queue, items = (use.part(name) for name in ("row", "push log", "queue", "item rows"))
+    row, log, queue, items = (use.part(name) for name in ("rows", "push logs", "queue", "item rows"))
     assert row is not None
     assert log is not None
     assert queue is not None
@@ -104,7 +104,7 @@ async def test_a_large_key_space_is_sampled_and_the_count_is_close(
             rows = {Keys.row(keys.user_tag(0), b"%d" % n): b"row" for n in range(start, start + 1_000)}
             await client.mset(rows)
         use = await memory_use(client, keys, 1, 1)
-    row = use.part("row")
+    row = use.part("rows")
     assert row is not None
     assert not row.exact
     assert abs(row.members - 12_000) < 1_500

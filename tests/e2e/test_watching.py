@@ -131,7 +131,7 @@ async def test_the_doctor_finds_nothing_wrong_with_a_running_installation(
     (members,) = {len(group["members"]) for group in sections["workers"]["groups"].values()}
     assert members == 1
     assert "KAIROS_HORIZON_DAYS" in sections["settings"]["changed"]
-    assert {part["name"] for part in sections["memory"]["parts"]} >= {"row", "queue", "item rows", "fences"}
+    assert {part["name"] for part in sections["memory"]["parts"]} >= {"rows", "queue", "item rows", "fences"}
     assert sections["dead letters"]["records_last_hour"] == 1_000
 
 
@@ -209,7 +209,7 @@ async def test_both_work_on_a_cluster(
         code, known = await told(installation, "doctor")
         assert code == 0
         assert len(known["sections"]["redis"]["servers"]) == 3
-        rows = next(part for part in known["sections"]["memory"]["parts"] if part["name"] == "row")
+        rows = next(part for part in known["sections"]["memory"]["parts"] if part["name"] == "rows")
         assert rows["members"] > 100
     finally:
         installation.close()

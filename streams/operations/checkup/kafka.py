@@ -165,7 +165,7 @@ def judge_group(group: Group, partitions: int, behind: int) -> Iterator[Finding]
         return
     read = sum(group.members.values())
     yield Finding(
-        "green", f"{group.name}: {group.state}, {len(group.members)} members read {read} of {partitions} partitions"
+        "green", f"{group.name}: {group.state}, members: {len(group.members)}, partitions read: {read} of {partitions}"
     )
     if group.state != "Stable":
         yield Finding("yellow", f"The group {group.name} is settling ({group.state}).", "Ask again in a minute.")

@@ -19,8 +19,8 @@ QUIET = Moved(seconds=10.0, applied=0, arrived=0, behind=0, workers=1, partition
 def use(users: int = 20_000, *, others: int = 0) -> MemoryUse:
     """20,000 rows of 250 + 50 bytes, half of them with a push log of 400, all queued at 70, and 1 MB of items."""
     parts = [
-        PartUse("row", users, users, 300 * users, 250 * users, 500, exact=True),
-        PartUse("push log", users // 2, users // 2, 200 * users, 150 * users, 500, exact=True),
+        PartUse("rows", users, users, 300 * users, 250 * users, 500, exact=True),
+        PartUse("push logs", users // 2, users // 2, 200 * users, 150 * users, 500, exact=True),
         PartUse("queue", 8, users, 70 * users, 70 * users, 8, exact=True),
         PartUse("item rows", 4, 3_000, 1_000_000, 1_000_000, 4, exact=True),
     ]
@@ -33,7 +33,7 @@ def test_bytes_a_user_are_an_average_over_all_users() -> None:
     assert {part.name: round(part.value) for part in found.parts} == {
         "row": 250,
         "key and overhead": 50,
-        "push log": 200,
+        "push logs": 200,
         "queue": 70,
         "the server's own": 20,
     }
