@@ -10,9 +10,11 @@ import orjson
 import pandas as pd
 import pytest
 
-from model_server.training.devices import scene_of_user_agent
-from model_server.training.logs import Log, LogError, of_users, read_log
-from model_server.training.mapping import (
+from schemas.topics import KINDS, Topics
+from streams.features import features_file
+from streams.logs.devices import scene_of_user_agent
+from streams.logs.logs import Log, LogError, of_users, read_log
+from streams.logs.mapping import (
     EVENT_FIELDS,
     ITEM_FIELDS,
     SCENE_FIELDS,
@@ -21,8 +23,6 @@ from model_server.training.mapping import (
     load,
     parse,
 )
-from schemas.topics import KINDS, Topics
-from streams.features import features_file
 
 SIMPLE = """
 name = "simple"

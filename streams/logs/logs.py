@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import orjson
 
-from model_server.training.columns_of_log import NUMBERS, Lines, LogError, event_times_ms, number_column
-from model_server.training.devices import scene_of_user_agent
-from model_server.training.mapping import Mapping, Rule, Source
+from streams.logs.columns import NUMBERS, Lines, LogError, event_times_ms, number_column
+from streams.logs.devices import scene_of_user_agent
+from streams.logs.mapping import Mapping, Rule, Source
 
 if TYPE_CHECKING:
     import numpy as np
