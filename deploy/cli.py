@@ -47,6 +47,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "capacity": Command(
             "streams.operations.capacity", "capacity", "what a user and an event cost, and a load needs"
         ),
+        "analyze": Command(
+            "streams.operations.analyze", "analyze", "what is in a log or a topic, before it is imported"
+        ),
     },
     "Ask it": {
         "inspect": Command("streams.cli", "inspect", "show what is known of a user, readable"),

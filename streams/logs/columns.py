@@ -112,11 +112,30 @@ def event_times_ms(column: Any, unit: str, zone: str) -> NDArray[np.int64]:
         numbers = number_column(text_column(column))
         numbers[~np.isfinite(numbers)] = 0
         return (numbers * _MS_OF_UNIT[unit]).astype(np.int64)
-    stamps = pd.to_datetime(column, errors="coerce", format="ISO8601")
+    try:
+        stamps = pd.to_datetime(column, errors="coerce", format="ISO8601")
+    except ValueError:  # stamps of several zones
+        return _times_of_zones(column, zone)
     if stamps.dt.tz is None:
         stamps = stamps.dt.tz_localize(zone, ambiguous=np.ones(len(stamps), np.bool_), nonexistent="shift_forward")
     values: NDArray[np.int64] = (
         stamps.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ms]").astype(np.int64)
     )
     values[stamps.isna().to_numpy()] = 0
+    return values
+
+
+def _times_of_zones(column: Any, zone: str) -> NDArray[np.int64]:
+    """Event times in ms of stamps that carry different zones, or none, which is `zone`."""
+    import numpy as np
+    import pandas as pd
+
+    zoned = column.astype(str).str.contains(r"(?:Z|[+-]\d\d:?\d\d)\s*$", regex=True).to_numpy(np.bool_)
+    values = np.zeros(len(column), np.int64)
+    stamps = pd.to_datetime(column[zoned], errors="coerce", format="ISO8601", utc=True)
+    found = stamps.dt.tz_localize(None).to_numpy("datetime64[ms]").astype(np.int64)
+    found[stamps.isna().to_numpy()] = 0
+    values[zoned] = found
+    if not zoned.all():
+        values[~zoned] = event_times_ms(column[~zoned], "text", zone)
     return values
