@@ -130,7 +130,7 @@ def _times_of_zones(column: Any, zone: str) -> NDArray[np.int64]:
     import numpy as np
     import pandas as pd
 
-    zoned = column.astype(str).str.contains(r"(?:Z|[+-]\d\d:?\d\d)\s*$", regex=True).to_numpy(np.bool_)
+    zoned = zoned_stamps(column)
     values = np.zeros(len(column), np.int64)
     stamps = pd.to_datetime(column[zoned], errors="coerce", format="ISO8601", utc=True)
     found = stamps.dt.tz_localize(None).to_numpy("datetime64[ms]").astype(np.int64)
@@ -139,3 +139,13 @@ def _times_of_zones(column: Any, zone: str) -> NDArray[np.int64]:
     if not zoned.all():
         values[~zoned] = event_times_ms(column[~zoned], "text", zone)
     return values
+
+
+def zoned_stamps(column: Any) -> Bools:
+    """Which stamps of a column say their zone."""
+    import numpy as np
+
+    if getattr(column.dtype, "tz", None) is not None:
+        return np.ones(len(column), np.bool_)
+    said: Bools = column.astype(str).str.contains(r"(?:Z|[+-]\d\d:?\d\d)\s*$", regex=True).to_numpy(np.bool_)
+    return said

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from schemas.faults import in_ms
-from streams.logs.columns import Lines, event_times_ms, number_column, text_column
+from streams.logs.columns import Lines, event_times_ms, number_column, text_column, zoned_stamps
 from streams.logs.pieces import Form
 
 EVENT_NAMES: Dict[str, Sequence[str]] = {
@@ -137,7 +137,7 @@ def _time(lines: Lines, column: str, made: Guess) -> list[str]:
     unit, share = _unit(lines, column)
     if share < 0.9:
         made.notes.append(f"Only {share:.0%} of {column} are times ({unit}): see `time.unit` and `time.zone`.")
-    if unit == "text" and not _zoned(lines, column):
+    if unit == "text" and not zoned_stamps(lines[column].dropna().head(1_000)).all():
         made.notes.append(f"The stamps of {column} carry no zone: UTC is assumed, set `time.zone` to the shop's.")
     return ["", "[time]", f"column = {_text(column)}", f"unit = {_text(unit)}"]
 
@@ -157,13 +157,6 @@ def _unit(lines: Lines, column: str) -> tuple[str, float]:
     except (ValueError, TypeError, AttributeError):
         return "text", 0.0
     return "text", int((times_ms > 0).sum()) / present
-
-
-def _zoned(lines: Lines, column: str) -> bool:
-    import pandas as pd
-
-    stamps = pd.to_datetime(lines[column].head(100), errors="coerce", format="ISO8601")
-    return getattr(stamps.dt, "tz", None) is not None
 
 
 def _kinds(lines: Lines, column: str | None, quantity: str | None, kinds: Collection[str], made: Guess) -> list[str]:
