@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
-LONG_GAP_MS = DAY_MS
+LONG_GAP_MS = 2 * DAY_MS
+"""A shop that is closed over the weekend has no gap."""
 MOST_GAPS = 5
 
 
@@ -52,7 +53,7 @@ class Times:
         self._running_ms = None
 
     def gaps(self) -> list[tuple[int, int]]:
-        """(start, length) in ms of the longest stretches of a day or more without a line, the longest first."""
+        """(start, length) in ms of the longest stretches of two days or more without a line, the longest first."""
         hours = np.array(sorted(self._hours), np.int64)
         if len(hours) < 2:
             return []

@@ -86,7 +86,7 @@ def test_times_that_cannot_be_are_counted() -> None:
     assert found["worst_step_back_ms"] == 401 * DAY_MS + 300_001
 
 
-def test_a_day_without_a_line_is_a_gap() -> None:
+def test_days_without_a_line_are_a_gap() -> None:
     start = NOW_MS // HOUR_MS * HOUR_MS
     found = times([start - 100 * HOUR_MS, start - 99 * HOUR_MS, start - 10 * HOUR_MS, start])
     assert found.gaps() == [(start - 98 * HOUR_MS, 88 * HOUR_MS)]
