@@ -1,5 +1,7 @@
 """`kairos doctor`: the looks of the stream side, and beside them the model side's."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streams.operations.doctor import Further
+    from streams.service.findings import Section
 
 
 def doctor(argv: list[str]) -> int:
@@ -18,9 +21,22 @@ def doctor(argv: list[str]) -> int:
     return run(argv, _further, {line.env for line in describe(ModelSettings)})
 
 
-def _further(env: Mapping[str, str]) -> "Sequence[tuple[str, Further]]":
-    from model_server.checkup import look_at_model
+def _further(env: Mapping[str, str]) -> Sequence[tuple[str, Further]]:
+    folder, features = (env.get(name, "").strip() or None for name in ("KAIROS_MODEL_DIR", "KAIROS_FEATURES"))
+    return [("model", partial(_model, folder, None if features is None else Path(features)))]
 
-    features = env.get("KAIROS_FEATURES", "").strip()
-    look = partial(look_at_model, env.get("KAIROS_MODEL_DIR", "").strip() or None, Path(features) if features else None)
-    return [("model", look)]
+
+def _model(folder: str | None, features: Path | None) -> Section:
+    """The model side's look; where its libraries are not installed that is told, and nothing more is known."""
+    from streams.service.findings import Section
+
+    try:
+        from model_server.checkup import look_at_model
+    except ModuleNotFoundError as missing:
+        section = Section("model")
+        section.yellow(
+            f"The bundle was not looked at: {(missing.name or 'a library').partition('.')[0]} is not installed here.",
+            "Ask where model workers run, or install kairos-push[model].",
+        )
+        return section
+    return look_at_model(folder, features)

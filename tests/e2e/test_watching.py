@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,9 @@ import orjson
 import pytest
 
 from deploy.stack import Broker, Valkey
+from schemas.keys import Keys
 from tests.installation import Installation, Sent, events
-from tests.worker_process import until
+from tests.worker_process import ROOT, until
 
 pytestmark = pytest.mark.slow
 
@@ -89,6 +93,25 @@ async def test_markers_of_a_transaction_are_no_lag(installation: Installation) -
         fences = await installation.fences()
     code, known = await told(installation, "lag", "--most", "0")
     assert (code, known["behind"]) == (0, 0)
+
+
+async def test_lag_is_watched_until_interrupted_and_is_that_of_the_namespace_in_force(
+    installation: Installation,
+) -> None:
+    await installation.set_up()
+    await installation.send(events(installation.topics, 400))
+    watching = await asyncio.to_thread(_piped, installation, "lag", "--watch", "0.3", "--json")
+    assert watching.stdout is not None
+    lines = [await asyncio.to_thread(watching.stdout.readline) for _ in range(3)]
+    watching.send_signal(signal.SIGINT)
+    assert await asyncio.to_thread(watching.wait, 20) == 130
+    watching.stdout.close()
+    assert [orjson.loads(line)["behind"] for line in lines] == [400] * 3
+
+    async with installation.redis() as redis:
+        await redis.hset(Keys.installation(installation.keys.namespace), mapping={"live": "other", "serving": "other"})
+    ended = await asyncio.to_thread(installation.run, "lag")
+    assert ended.stderr.startswith("Namespace other is not initialised in Redis at redis://")
 
 
 async def test_lag_says_what_is_missing(installation: Installation) -> None:
@@ -249,6 +272,12 @@ async def test_capacity_says_which_metrics_cannot_be_read(installation: Installa
     ended = await asyncio.to_thread(installation.run, "capacity", "--users", "none")
     assert ended.returncode == 2
     assert "none is no whole number from 1 up" in ended.stderr
+
+
+def _piped(installation: Installation, *command: str) -> subprocess.Popen[str]:
+    """A command that goes on, its output to be read."""
+    line = [sys.executable, "-m", "deploy.cli", *command]
+    return subprocess.Popen(line, cwd=ROOT, env=installation.env, stdout=subprocess.PIPE, text=True)
 
 
 def _with(installation: Installation, **env: str) -> Installation:
