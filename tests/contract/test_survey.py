@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.keys import Keys
-from streams.service.redis_facts import clock_ahead_ms, server_facts
+from streams.service.redis_facts import clock_ahead_ms, cpu_seconds, server_facts
 from streams.tables import survey
 from streams.tables.memory_use import memory_use
 from streams.tables.survey import QueueLook, Waiting, queues
@@ -93,6 +93,8 @@ async def test_servers_say_what_they_are_and_what_time_it_is(client: Any) -> Non
     assert all(server.release >= (8,) and server.used_bytes > 0 for server in facts)
     assert len({server.name for server in facts}) == len(facts)
     assert abs(await clock_ahead_ms(client)) < 1_000
+    before = await cpu_seconds(client)
+    assert 0 < before <= await cpu_seconds(client)
 
 
 async def test_a_large_key_space_is_sampled_and_the_count_is_close(
