@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
     Objects = NDArray[np.object_]
 
-__all__ = ["Cleaning", "Log", "LogError", "LogEvent", "check_columns", "mapped", "of_users", "read_log"]
+__all__ = ["Cleaning", "Log", "LogError", "LogEvent", "of_users", "read_log"]
 
 MAX_PROBLEM_CHARS = 300
 
@@ -76,7 +76,13 @@ def read_log(path: str | Path, mapping: Mapping) -> Log:
     """Read, clean, map and sort a whole log. Raises LogError; needs the `train` extra."""
     path = Path(path)
     lines = Lines(_frame(path, mapping))
-    check_columns(lines.names, mapping, path.name)
+    missing = sorted(mapping.columns - set(lines.names))
+    if missing:
+        msg = (
+            f"{path.name} has no column {', '.join(map(repr, missing))}, which the mapping {mapping.name} names;"
+            f" its columns are {', '.join(map(repr, lines.names))}."
+        )
+        raise LogError(msg)
     dropped: Counter[str] = Counter()
     total = len(lines)
     lines, kinds, times_ms = _clean(lines, mapping, dropped)
@@ -84,24 +90,6 @@ def read_log(path: str | Path, mapping: Mapping) -> Log:
     items = _items(lines, mapping, times_ms)
     counts = {reason: count for reason, count in dropped.items() if count}
     return Log(mapping.name, mapping.zone, events, items, Cleaning(total, len(events), counts))
-
-
-def mapped(lines: Lines, mapping: Mapping) -> tuple[list[LogEvent], dict[str, int]]:
-    """Events of some lines of a log in the order of time, and the lines left out by reason; twins among them once."""
-    dropped: Counter[str] = Counter()
-    kept, kinds, times_ms = _clean(lines, mapping, dropped)
-    return _events(kept, mapping, kinds, times_ms), {reason: count for reason, count in dropped.items() if count}
-
-
-def check_columns(names: Sequence[str], mapping: Mapping, log: str) -> None:
-    """Raises LogError when the mapping names columns that the log does not have."""
-    missing = sorted(mapping.columns - set(names))
-    if missing:
-        msg = (
-            f"{log} has no column {', '.join(map(repr, missing))}, which the mapping {mapping.name} names;"
-            f" its columns are {', '.join(map(repr, names))}."
-        )
-        raise LogError(msg)
 
 
 def of_users(log: Log, users: int) -> Log:
@@ -288,3 +276,10 @@ def _items(lines: Lines, mapping: Mapping, times_ms: NDArray[np.int64]) -> dict[
         for item_id, value in sorted((pair for pair in pairs if pair[1] is not None), key=lambda pair: pairs[pair]):
             items[item_id][name] = value
     return items
+
+
+def mapped(lines: Lines, mapping: Mapping) -> tuple[list[LogEvent], dict[str, int]]:
+    """Events of some lines of a log in the order of time, and the lines left out by reason; twins among them once."""
+    dropped: Counter[str] = Counter()
+    kept, kinds, times_ms = _clean(lines, mapping, dropped)
+    return _events(kept, mapping, kinds, times_ms), {reason: count for reason, count in dropped.items() if count}

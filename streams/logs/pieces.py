@@ -15,6 +15,7 @@ from typing import IO, Any, NamedTuple
 import orjson
 
 from streams.logs.columns import Lines, LogError
+from streams.logs.mapping import Mapping
 
 PIECE_LINES = 50_000
 SNIFFED_BYTES = 64 * 1024
@@ -51,6 +52,17 @@ def pieces(path: Path, form: Form | None = None, lines: int = PIECE_LINES) -> It
     except (OSError, zipfile.BadZipFile) as problem:
         msg = f"{path.name} cannot be read: {problem}."
         raise LogError(msg) from problem
+
+
+def check_columns(names: Sequence[str], mapping: Mapping, log: str) -> None:
+    """Raises LogError when the mapping names columns that the log does not have."""
+    missing = sorted(mapping.columns - set(names))
+    if missing:
+        msg = (
+            f"{log} has no column {', '.join(map(repr, missing))}, which the mapping {mapping.name} names;"
+            f" its columns are {', '.join(map(repr, names))}."
+        )
+        raise LogError(msg)
 
 
 def sniffed(path: Path) -> Form:

@@ -47,9 +47,8 @@ class Analyst:
     def file(self, path: Path, named: str | None) -> Analysis:
         """Analyse a file under a mapping, guessed where none is named. Raises LogError and MappingError."""
         from streams.logs.guess import Guess, guess
-        from streams.logs.logs import check_columns
         from streams.logs.mapping import load, parse
-        from streams.logs.pieces import Form, pieces, sniffed
+        from streams.logs.pieces import Form, check_columns, pieces, sniffed
 
         name = path.name.partition(".")[0]
         mapping: Mapping | None = None

@@ -24,13 +24,18 @@ def judge(facts: Mapping[str, Any], *, topic: bool) -> list[Finding]:
     """Findings about a surveyed log; `topic`: its records lie in Kafka already, in the order in which they are read."""
     return [
         *_usable(facts),
-        *_times(facts["time"], topic=topic),
+        *_times(facts["time"] | _judged(facts, topic=topic), topic=topic),
         *_doubles(facts["duplicates"], facts["lines"]),
         *_heavy(facts),
         *_skew(facts["partitions"]),
         *_kinds(facts["kinds"]),
         *_missing(facts["missing"]),
     ]
+
+
+def _judged(facts: Mapping[str, Any], *, topic: bool) -> dict[str, int]:
+    """Of a topic the worker's own judgement of what is too old or too new, which knows when each record was heard."""
+    return {name: facts["results"].get(name, 0) for name in ("expired", "future")} if topic else {}
 
 
 def _usable(facts: Mapping[str, Any]) -> Iterator[Finding]:
@@ -78,12 +83,7 @@ def _times(times: Mapping[str, Any], *, topic: bool) -> Iterator[Finding]:
             f"{times['future']:,} lines are of the future: they would be left out.",
             "See time.unit and time.zone of the mapping, and the clock of who wrote it.",
         )
-    if times["expired"]:
-        yield Finding(
-            "yellow",
-            f"{times['expired']:,} lines are older than KAIROS_HORIZON_DAYS: a worker leaves them out.",
-            "Set KAIROS_HORIZON_DAYS to cover them where rows are built of them; training takes them as they are.",
-        )
+    yield from _expired(times["expired"], topic=topic)
     if times["backwards"]:
         share, step = times["backwards"] / known, span(times["worst_step_back_ms"])
         what = f"{times['backwards']:,} lines ({share:.1%}) are earlier than one before them, by up to {step}"
@@ -94,6 +94,20 @@ def _times(times: Mapping[str, Any], *, topic: bool) -> Iterator[Finding]:
     if times["gaps"]:
         told = ", ".join(f"{span(gap['length_ms'])} from {date(gap['from_ms'])} on" for gap in times["gaps"])
         yield Finding("yellow", f"No line for {told}.", "See whether a part of the log is missing.")
+
+
+def _expired(expired: int, *, topic: bool) -> Iterator[Finding]:
+    if expired and topic:
+        yield Finding(
+            "yellow",
+            f"{expired:,} records are older than KAIROS_HORIZON_DAYS: a worker leaves them out.",
+            "Set KAIROS_HORIZON_DAYS to cover them.",
+        )
+    elif expired:
+        what = f"{expired:,} lines are older than KAIROS_HORIZON_DAYS"
+        yield Finding(
+            "green", f"{what}: `kairos backfill` takes them as of their time, in a topic they would be left out"
+        )
 
 
 def _doubles(doubles: Mapping[str, Any], lines: int) -> Iterator[Finding]:

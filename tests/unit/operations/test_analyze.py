@@ -159,6 +159,7 @@ def findings(**changed: Any) -> dict[str, Finding]:
 
 def test_a_good_log_is_green() -> None:
     assert findings() == {}
+    assert findings(time={"expired": 90_000}) == {}  # a back-fill takes a file as of its own time
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,8 @@ def test_a_good_log_is_green() -> None:
         ({"time": {"without": 60_000}}, "red", "60,000 of 100,000 lines have no time"),
         ({"time": {"future": 5}}, "yellow", "5 lines are of the future"),
         ({"time": {"future": 5_000}}, "red", "5,000 lines are of the future"),
-        ({"time": {"expired": 5}}, "yellow", "5 lines are older than KAIROS_HORIZON_DAYS"),
+        ({"results": {"expired": 5}, "topic": True}, "yellow", "5 records are older than KAIROS_HORIZON_DAYS"),
+        ({"results": {"future": 5}, "topic": True}, "yellow", "5 lines are of the future"),
         ({"time": {"backwards": 5_000}, "topic": True}, "yellow", "5,000 lines (5.0%) are earlier"),
         ({"time": {"gaps": [{"from_ms": NOW_MS, "length_ms": 86_400_000}]}}, "yellow", "No line for 1 d from 2027"),
         ({"duplicates": {"n": 5_000}}, "yellow", "5,000 lines (5.00%) come twice"),
