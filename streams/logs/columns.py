@@ -33,6 +33,12 @@ class Lines:
     def __getitem__(self, column: str) -> Any:
         return self._frame[column]
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines as they are, None for what a line lacks."""
+        frame = self._frame.astype(object)
+        found: list[dict[str, Any]] = frame.where(frame.notna(), None).to_dict("records")
+        return found
+
     def texts(self, column: str) -> Objects:
         """Texts of a column as text_column gives them, made once."""
         if column not in self._texts:

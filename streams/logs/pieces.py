@@ -65,6 +65,12 @@ def check_columns(names: Sequence[str], mapping: Mapping, log: str) -> None:
         raise LogError(msg)
 
 
+def is_json(path: Path) -> bool:
+    """Whether a log, or what its .zip holds, is JSON lines."""
+    with _opened(path) as (name, _):
+        return name.endswith(JSON)
+
+
 def sniffed(path: Path) -> Form:
     """Encoding and delimiter by the beginning of a log; what is no CSV keeps the default."""
     with _opened(path) as (name, content):

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400
 FETCHED = 2_000
+OURS = frozenset({"user_id", "item_id", "kind", "ts_ms"})
+"""Columns of a file whose lines are events as a topic holds them."""
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".zip")
 
 
@@ -48,7 +50,7 @@ class Analyst:
         """Analyse a file under a mapping, guessed where none is named. Raises LogError and MappingError."""
         from streams.logs.guess import Guess, guess
         from streams.logs.mapping import load, parse
-        from streams.logs.pieces import Form, check_columns, pieces, sniffed
+        from streams.logs.pieces import Form, check_columns, is_json, pieces, sniffed
 
         name = path.name.partition(".")[0]
         mapping: Mapping | None = None
@@ -58,7 +60,10 @@ class Analyst:
             form = Form(mapping.encoding, mapping.delimiter)
         else:
             form = sniffed(path) if path.is_file() else Form()
-            guessed = guess(next(pieces(path, form)), name, self._kinds, form)
+            first = next(pieces(path, form))
+            if set(first.names) >= OURS and is_json(path):
+                return self._ours(path)
+            guessed = guess(first, name, self._kinds, form)
             if guessed.toml:
                 mapping = parse(guessed.toml, name, self.declaration)
         survey = self._survey(mapping, self.partitions)
@@ -74,6 +79,19 @@ class Analyst:
             remedy = "Write a mapping (docs/logs.md) and give it with --map."
             findings = [Finding("red", f"No column looks like {' or '.join(guessed.missing)}.", remedy), *findings[1:]]
         return Analysis(str(path), facts, findings, guessed.toml, guessed.notes)
+
+    def _ours(self, path: Path) -> Analysis:
+        """Analyse a file of events in our own schema, which needs no mapping."""
+        from streams.logs.pieces import pieces
+
+        survey = self._survey(None, self.partitions)
+        with self.tell.progress(f"Reading {path.name}", 0, "lines") as bar:
+            for piece in pieces(path):
+                survey.add_wire(piece)
+                bar.at(survey.lines, survey.lines)
+        facts = survey.facts()
+        notes = ["The lines are events in our own schema: no mapping is needed."]
+        return Analysis(str(path), facts, judge(facts, topic=False), "", notes)
 
     async def topic(self, name: str, newest: int | None) -> Analysis | str:
         """Analyse a topic, or the newest records of each partition; a sentence where there is none of the name."""

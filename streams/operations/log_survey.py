@@ -83,9 +83,24 @@ class Survey:
         """Look over the next records of one partition of a topic, as the stream worker would."""
         self.lines += len(records)
         self.by_partition[home[0]] += len(records)
-        self._judge(records, kinds, home)
+        self._records(records, self._judge(records, kinds, home))
         if len(self.first) < FIRST:
             self.first += _objects(records)
+
+    def add_wire(self, lines: Lines) -> None:
+        """Look over the next lines of a file of events in our own schema, one JSON object a line."""
+        self.lines += len(lines)
+        rows = ({name: value for name, value in row.items() if value is not None} for row in lines.rows())
+        records = [Wire(str(row.get("user_id", "")).encode(), orjson.dumps(row)) for row in rows]
+        self._place([record.key or b"" for record in records])
+        every = frozenset(kind.wire for kind in self.declaration.kinds)
+        for at in range(0, len(records), RUN):
+            self._records(records[at : at + RUN], self._judge(records[at : at + RUN], every, None))
+
+    def _place(self, keys: Sequence[bytes]) -> None:
+        """Count the keys by the partition that they belong to."""
+        homes = partitions_of(keys, self.rules.partitions)
+        self.by_partition += np.bincount(homes, minlength=self.rules.partitions)
 
     def _identity(self, lines: Lines) -> list[str]:
         """Columns that make a line the same as another."""
@@ -94,9 +109,7 @@ class Survey:
         return list(lines.names)
 
     def _events(self, events: Sequence[LogEvent]) -> None:
-        self.by_partition += np.bincount(
-            partitions_of([event.key for event in events], self.rules.partitions), minlength=self.rules.partitions
-        )
+        self._place([event.key for event in events])
         by_stream: dict[str, list[Wire]] = {}
         for event in events:
             by_stream.setdefault(event.stream, []).append(Wire(event.key, event.value))
@@ -105,7 +118,7 @@ class Survey:
             for at in range(0, len(records), RUN):
                 self._judge(records[at : at + RUN], kinds, None)
 
-    def _judge(self, records: Sequence[Wire], kinds: frozenset[str], home: tuple[int, int] | None) -> None:
+    def _judge(self, records: Sequence[Wire], kinds: frozenset[str], home: tuple[int, int] | None) -> Run:
         rules = self.rules
         run = decode_run(
             records,
@@ -126,8 +139,7 @@ class Survey:
         self.kinds.add(run.kinds)
         self.distinct_users.add(_spread([user.encode() for user in run.users]))
         self.distinct_items.add(_spread([item.encode() for item in run.items]))
-        if home is not None:
-            self._records(records, run)
+        return run
 
     def _records(self, records: Sequence[Wire], run: Run) -> None:
         """What is told of records that are events already: times, what is missing, doubles, kinds that are unknown."""
