@@ -53,6 +53,14 @@ GROUPS: dict[str, dict[str, Command]] = {
         "dead-letters": Command(
             "streams.operations.dead_letters", "verb", "list and show what could not be used; put it back, once"
         ),
+        "lag": Command("streams.operations.lag", "lag", "how far the rows are behind, and who waits for an answer"),
+        "doctor": Command("deploy.doctor", "doctor", "all that is wrong, and what to do about it, on one page"),
+        "capacity": Command(
+            "streams.operations.capacity", "capacity", "what a user and an event cost, and a load needs"
+        ),
+        "analyze": Command(
+            "streams.operations.analyze", "analyze", "what is in a log or a topic, before it is imported"
+        ),
     },
     "Ask it": {
         "inspect": Command("streams.cli", "inspect", "show what is known of a user, readable"),

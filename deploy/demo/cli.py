@@ -93,7 +93,7 @@ def _source(options: argparse.Namespace, screen: Screen) -> Source:
             seed=options.seed,
             now_ms=now_ms,
         )
-    from model_server.training import logs, mapping
+    from streams.logs import logs, mapping
 
     with screen.step(f"Reading {options.events.name}") as step:
         log = logs.read_log(options.events, mapping.load(options.map))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from model_server.training.logs import LogEvent
 from streams.features.declaration import Declaration
+from streams.logs.logs import LogEvent
 
 
 @dataclass

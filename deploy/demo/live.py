@@ -13,8 +13,8 @@ from deploy.demo.gateway import Gateway
 from deploy.demo.ledger import Ledger
 from deploy.demo.screen import Screen
 from deploy.demo.sources import Source
-from model_server.training.logs import LogEvent
 from schemas.topics import Topics
+from streams.logs.logs import LogEvent
 
 TICK_S = 0.02
 SETTLE_S = 2.0

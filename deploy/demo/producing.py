@@ -10,9 +10,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from model_server.training.logs import LogEvent
 from schemas.partition import partition_of
 from schemas.topics import Topics
+from streams.logs.logs import LogEvent
 from streams.service.kafka import producer_options
 from streams.service.settings import Connections
 

@@ -12,7 +12,7 @@ import orjson
 
 from deploy.shop.traffic import Live, history
 from deploy.shop.visits import Shop
-from model_server.training.logs import Log, LogEvent
+from streams.logs.logs import Log, LogEvent
 
 DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS

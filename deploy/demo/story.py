@@ -24,9 +24,9 @@ from deploy.demo.screen import Screen
 from deploy.demo.sources import Source
 from deploy.demo.tables import Tables, counted_items, counted_users, until_applied
 from deploy.stack.local import LocalStack
-from model_server.training.logs import LogEvent
 from schemas.topics import Topics
 from streams.features.declaration import DEFAULT
+from streams.logs.logs import LogEvent
 from streams.service import redis, settings
 from streams.service.kafka import client_options
 from streams.service.settings import Connections

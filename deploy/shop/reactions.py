@@ -9,7 +9,7 @@ from deploy.shop.catalogue import Item
 from deploy.shop.people import Person
 from deploy.shop.taste import open_probability
 from deploy.shop.visits import Shop, visit, wire_event
-from model_server.training.logs import LogEvent
+from streams.logs.logs import LogEvent
 
 DELIVERED, TOKEN_DEAD, DISMISSED, OPTED_OUT, CONVERTED = 0.97, 0.1, 0.4, 0.004, 0.12
 

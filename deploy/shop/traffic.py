@@ -11,7 +11,7 @@ from deploy.shop.people import Person
 from deploy.shop.reactions import react
 from deploy.shop.scenes import local_time
 from deploy.shop.visits import EVENTS_PER_VISIT, Shop, visit
-from model_server.training.logs import LogEvent
+from streams.logs.logs import LogEvent
 
 HOURS = (3, 2, 1, 1, 1, 2, 5, 8, 9, 8, 7, 7, 9, 7, 6, 6, 7, 8, 9, 11, 13, 14, 11, 6)
 """How busy each local hour is."""

@@ -13,8 +13,8 @@ from deploy.shop.catalogue import CURRENCY, Item, Shelf
 from deploy.shop.people import Person
 from deploy.shop.scenes import Moment, moment_of
 from deploy.shop.taste import wants
-from model_server.training.logs import LogEvent
 from streams.features.declaration import DEFAULT
+from streams.logs.logs import LogEvent
 
 RECENT = 12
 DAY_MS = 86_400_000

@@ -60,9 +60,9 @@ def _train(
 ) -> int:
     from model_server.bundle import save
     from model_server.training import report
-    from model_server.training.logs import LogError
-    from model_server.training.mapping import MappingError
     from model_server.training.train import TrainingError, train
+    from streams.logs.logs import LogError
+    from streams.logs.mapping import MappingError
 
     config = _config(arguments)
     try:
@@ -90,7 +90,7 @@ def _recorded(arguments: argparse.Namespace, read: TrainSettings, declaration: D
     if arguments.events is None:
         events, catalogue, zone = *_of_topics(read.connections, bars), read.zone
     else:
-        from model_server.training import logs, mapping
+        from streams.logs import logs, mapping
 
         log = logs.read_log(arguments.events, mapping.load(arguments.map, declaration))
         bars.says(f"{arguments.events.name}: {log.cleaning}")

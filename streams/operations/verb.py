@@ -74,10 +74,12 @@ class Telling:
         with bar.drawn:
             yield bar
 
-    def end(self, status: int) -> int:
-        """Write the object where one is wanted; returns `status`, the exit code."""
+    def end(self, status: int, *, compact: bool = False) -> int:
+        """Write the object where one is wanted, `compact` on one line; returns `status`, the exit code."""
         if self.as_json:
-            sys.stdout.write(orjson.dumps(self._told | {"status": status}, option=orjson.OPT_INDENT_2).decode() + "\n")
+            form = 0 if compact else orjson.OPT_INDENT_2
+            sys.stdout.write(orjson.dumps(self._told | {"status": status}, option=form).decode() + "\n")
+            sys.stdout.flush()
         return status
 
 

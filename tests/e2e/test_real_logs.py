@@ -18,11 +18,11 @@ from deploy.demo.children import Service, complete
 from deploy.demo.producing import items_of, produce, producing
 from deploy.demo.sources import moved
 from deploy.demo.tables import Tables, until_applied
-from model_server.training.logs import Log, of_users, read_log
-from model_server.training.mapping import load
 from streams.features.declaration import DEFAULT
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout
+from streams.logs.logs import Log, of_users, read_log
+from streams.logs.mapping import load
 from streams.service import redis, settings
 from streams.service.kafka import client_options
 from streams.service.settings import Connections

@@ -157,8 +157,8 @@ def test_without_a_place_for_the_bundle_the_command_asks_for_one(
 def test_on_real_logs_a_quick_training_is_above_the_best_baseline(name: str, file: str, baseline: str) -> None:
     if not (REAL / file).exists():
         pytest.skip(f"{REAL / file} is not here: set KAIROS_DATA to the folder of the real logs")
-    from model_server.training import logs, mapping
     from model_server.training.recorded import RawEvent, record
+    from streams.logs import logs, mapping
 
     log = logs.read_log(REAL / file, mapping.load(name))
     whole = record([RawEvent(e.stream, e.key, e.value) for e in log.events], log.items, DEFAULT, log.zone)

@@ -17,12 +17,12 @@ from deploy.demo.report import Report
 from deploy.demo.screen import Screen
 from deploy.demo.sources import WEEK_MS, LogSource, ShopSource
 from deploy.demo.tables import glob
-from model_server.training.logs import Cleaning, Log, LogEvent
 from schemas import decisions, recommendations
 from schemas.decisions import Decision, Step
 from schemas.recommendations import Offer, Recipient, Recommendation, Scores, Versions
 from schemas.topics import Topics
 from streams.features.declaration import DEFAULT
+from streams.logs.logs import Cleaning, Log, LogEvent
 
 NOW_MS = 1_775_000_000_000
 TOPICS = Topics("demo.")

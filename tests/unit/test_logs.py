@@ -10,9 +10,12 @@ import orjson
 import pandas as pd
 import pytest
 
-from model_server.training.devices import scene_of_user_agent
-from model_server.training.logs import Log, LogError, of_users, read_log
-from model_server.training.mapping import (
+from schemas.topics import KINDS, Topics
+from streams.features import features_file
+from streams.logs.columns import event_times_ms
+from streams.logs.devices import scene_of_user_agent
+from streams.logs.logs import Log, LogError, of_users, read_log
+from streams.logs.mapping import (
     EVENT_FIELDS,
     ITEM_FIELDS,
     SCENE_FIELDS,
@@ -21,8 +24,6 @@ from model_server.training.mapping import (
     load,
     parse,
 )
-from schemas.topics import KINDS, Topics
-from streams.features import features_file
 
 SIMPLE = """
 name = "simple"
@@ -51,6 +52,12 @@ title = "title"
 """
 
 HEADER = "at,who,what,cost,sky,country,state,title"
+
+
+def test_stamps_of_several_zones_and_of_none_are_the_moments_they_name() -> None:
+    stamps = ["2023-11-14T22:13:20Z", "2023-11-14 23:13:20+01:00", "2023-11-14 23:13:20", "soon", None]
+    found = event_times_ms(pd.Series(stamps, dtype=object), "text", "Europe/Paris")
+    assert found.tolist() == [1_700_000_000_000] * 3 + [0, 0]
 
 
 def simple(folder: Path, *rows: str, text: str = SIMPLE) -> Log:

@@ -13,9 +13,9 @@ from deploy.shop.catalogue import CATEGORIES
 from deploy.shop.taste import NAMES, open_probability
 from deploy.shop.traffic import Live, history
 from deploy.shop.visits import EVENTS_PER_VISIT, Shop
-from model_server.training.logs import LogEvent
 from schemas.events import decode_run
 from schemas.topics import Topics
+from streams.logs.logs import LogEvent
 
 NOW_MS = 1_775_000_000_000
 DAY_MS = 86_400_000

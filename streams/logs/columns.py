@@ -33,6 +33,12 @@ class Lines:
     def __getitem__(self, column: str) -> Any:
         return self._frame[column]
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines as they are, None for what a line lacks."""
+        frame = self._frame.astype(object)
+        found: list[dict[str, Any]] = frame.where(frame.notna(), None).to_dict("records")
+        return found
+
     def texts(self, column: str) -> Objects:
         """Texts of a column as text_column gives them, made once."""
         if column not in self._texts:
@@ -112,7 +118,10 @@ def event_times_ms(column: Any, unit: str, zone: str) -> NDArray[np.int64]:
         numbers = number_column(text_column(column))
         numbers[~np.isfinite(numbers)] = 0
         return (numbers * _MS_OF_UNIT[unit]).astype(np.int64)
-    stamps = pd.to_datetime(column, errors="coerce", format="ISO8601")
+    try:
+        stamps = pd.to_datetime(column, errors="coerce", format="ISO8601")
+    except ValueError:  # stamps of several zones
+        return _times_of_zones(column, zone)
     if stamps.dt.tz is None:
         stamps = stamps.dt.tz_localize(zone, ambiguous=np.ones(len(stamps), np.bool_), nonexistent="shift_forward")
     values: NDArray[np.int64] = (
@@ -120,3 +129,29 @@ def event_times_ms(column: Any, unit: str, zone: str) -> NDArray[np.int64]:
     )
     values[stamps.isna().to_numpy()] = 0
     return values
+
+
+def _times_of_zones(column: Any, zone: str) -> NDArray[np.int64]:
+    """Event times in ms of stamps that carry different zones, or none, which is `zone`."""
+    import numpy as np
+    import pandas as pd
+
+    zoned = zoned_stamps(column)
+    values = np.zeros(len(column), np.int64)
+    stamps = pd.to_datetime(column[zoned], errors="coerce", format="ISO8601", utc=True)
+    found = stamps.dt.tz_localize(None).to_numpy("datetime64[ms]").astype(np.int64)
+    found[stamps.isna().to_numpy()] = 0
+    values[zoned] = found
+    if not zoned.all():
+        values[~zoned] = event_times_ms(column[~zoned], "text", zone)
+    return values
+
+
+def zoned_stamps(column: Any) -> Bools:
+    """Which stamps of a column say their zone."""
+    import numpy as np
+
+    if getattr(column.dtype, "tz", None) is not None:
+        return np.ones(len(column), np.bool_)
+    said: Bools = column.astype(str).str.contains(r"(?:Z|[+-]\d\d:?\d\d)\s*$", regex=True).to_numpy(np.bool_)
+    return said

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import orjson
 
-from model_server.training.columns_of_log import NUMBERS, Lines, LogError, event_times_ms, number_column
-from model_server.training.devices import scene_of_user_agent
-from model_server.training.mapping import Mapping, Rule, Source
+from streams.logs.columns import NUMBERS, Lines, LogError, event_times_ms, number_column
+from streams.logs.devices import scene_of_user_agent
+from streams.logs.mapping import Mapping, Rule, Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -276,3 +276,10 @@ def _items(lines: Lines, mapping: Mapping, times_ms: NDArray[np.int64]) -> dict[
         for item_id, value in sorted((pair for pair in pairs if pair[1] is not None), key=lambda pair: pairs[pair]):
             items[item_id][name] = value
     return items
+
+
+def mapped(lines: Lines, mapping: Mapping) -> tuple[list[LogEvent], dict[str, int]]:
+    """Events of some lines of a log in the order of time, and the lines left out by reason; twins among them once."""
+    dropped: Counter[str] = Counter()
+    kept, kinds, times_ms = _clean(lines, mapping, dropped)
+    return _events(kept, mapping, kinds, times_ms), {reason: count for reason, count in dropped.items() if count}

@@ -122,7 +122,7 @@ class Mapping:
 def load(name_or_path: str, declaration: Declaration = DEFAULT) -> Mapping:
     """The built-in mapping of that name, else the mapping in that TOML file. Raises MappingError."""
     if name_or_path in BUILT_IN:
-        text = resources.files("model_server.training").joinpath(f"mappings/{name_or_path}.toml").read_text("utf-8")
+        text = resources.files("streams.logs").joinpath(f"mappings/{name_or_path}.toml").read_text("utf-8")
         return parse(text, name_or_path, declaration)
     path = Path(name_or_path)
     if not path.is_file():

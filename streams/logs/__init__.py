@@ -1,0 +1,1 @@
+"""Foreign logs (CSV, JSON lines, Parquet) and the mappings that make Kairos events of them."""
