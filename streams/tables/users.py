@@ -69,11 +69,17 @@ def heard(timestamp_ms: int, now_ms: int) -> int:
 
 
 class UserTable(FencedTable[UserChange]):
-    """Rows of users, and the queue of those to score again; `late` counts events late by outcome."""
+    """Rows of users, and the queue of those to score again; `late` counts events late by outcome.
 
-    def __init__(self, store: Store, keys: Keys, layout: Layout, **options: Unpack[TableOptions]) -> None:
+    `queueing` false: rows alone, nobody is put into the queue.
+    """
+
+    def __init__(
+        self, store: Store, keys: Keys, layout: Layout, *, queueing: bool = True, **options: Unpack[TableOptions]
+    ) -> None:
         super().__init__(store, keys.user_tag, layout, **options)
         self.layout = layout
+        self.queueing = queueing
         self.late: Counter[str] = Counter()
         self._delays_ms = layout.declaration.delays_ms
 
@@ -94,8 +100,8 @@ class UserTable(FencedTable[UserChange]):
         change.late = folded.late
         names = part.cache.names
         users = [names[slot] for slot in folded.touched.tolist()]
-        last_ms = part.cache.rows["last_ms"][folded.touched]
-        return UserWrite(users, part.cache.blobs(folded.touched), self._queue(users, folded, last_ms, change))
+        queue = self._queue(users, folded, part.cache.rows["last_ms"][folded.touched], change) if self.queueing else ()
+        return UserWrite(users, part.cache.blobs(folded.touched), queue)
 
     def _applied(self, change: UserChange) -> None:
         self.late.update(change.late)
