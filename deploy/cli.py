@@ -41,6 +41,12 @@ GROUPS: dict[str, dict[str, Command]] = {
             "model_server.cli", "train", "learn the ranker from a topic or a log and write a bundle", "model"
         ),
     },
+    "Operate it": {
+        "replay": Command("streams.replay.replay", "replay", "read events again, into rows beside the live ones"),
+        "backfill": Command(
+            "streams.replay.backfill", "backfill", "fold files of events into rows beside the live ones"
+        ),
+    },
     "Ask it": {
         "inspect": Command("streams.cli", "inspect", "show what is known of a user, readable"),
         "why": Command("model_server.cli", "why", "show why a user got a push, or did not"),

@@ -42,3 +42,9 @@ async def register(client: Client, installation: str, run: str, about: Mapping[s
     """Write down a run unless there is one of the name; whether it is new."""
     key, told = Keys.runs(installation).decode(), orjson.dumps(dict(about)).decode()
     return bool(await client.hsetnx(key, run, told))
+
+
+async def amend(client: Client, installation: str, run: str, about: Mapping[str, object]) -> None:
+    """Write down of a run what is known of it now, in place of what was."""
+    key, told = Keys.runs(installation).decode(), orjson.dumps(dict(about)).decode()
+    await client.hset(key, run, told)
