@@ -24,6 +24,7 @@ from model_server.scoring import RankerSource
 from model_server.settings import ModelSettings
 from model_server.worker import Parts, Worker
 from schemas.keys import Keys
+from schemas.topics import Outlets
 from streams.features.blobs import UnreadableError
 from streams.features.calendar import Calendar
 from streams.features.declaration import DEFAULT, Declaration
@@ -53,7 +54,10 @@ class EvictingError(Exception):
 
 
 class Life:
-    """One process's life; `rankers` makes the source of rankers from settings and declaration, in a thread."""
+    """One process's life; `rankers` makes the source of rankers from settings and declaration, in a thread.
+
+    `outlets`: where its records go, those of a shadow or, by default, the live ones.
+    """
 
     def __init__(
         self,
@@ -61,9 +65,11 @@ class Life:
         rankers: Callable[[ModelSettings, Declaration], RankerSource],
         *,
         drain: bool = False,
+        outlets: Outlets | None = None,
         clock: Callable[[], int] | None = None,
     ) -> None:
         self.settings, self.drain = settings, drain
+        self.outlets = outlets or settings.connections.topics.outlets
         self.declaration = DEFAULT if settings.features is None else load(settings.features)
         self.registry = CollectorRegistry()
         self.metrics = ModelMetrics(self.registry, self.declaration.delays_ms)
@@ -156,9 +162,7 @@ class Life:
             items=items,
             rankers=rankers,
             outbox=outbox,
-            scribe=Scribe(
-                settings.connections.topics, keys.namespace, run_id, self.declaration.schema, settings.policy
-            ),
+            scribe=Scribe(self.outlets, keys.namespace, run_id, self.declaration.schema, settings.policy),
             layout=Layout(self.declaration),
             calendar=Calendar(settings.zone),
             metrics=self.metrics,
