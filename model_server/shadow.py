@@ -68,7 +68,9 @@ async def _create(read: ModelSettings, outlets: Outlets, partitions: int) -> Non
     admin = AIOKafkaAdminClient(**client_options(read.connections))
     try:
         await admin.start()
-        wanted = [NewTopic(name, partitions, -1) for name in (outlets.recommendations, outlets.decisions)]
+        events = await admin.describe_topics([read.connections.topics.clicks])
+        copies = len(events[0]["partitions"][0]["replicas"]) if events[0]["partitions"] else 1
+        wanted = [NewTopic(name, partitions, copies) for name in (outlets.recommendations, outlets.decisions)]
         response = await admin.create_topics(wanted)
     finally:
         await admin.close()
