@@ -33,6 +33,7 @@ from streams.features.items import ItemLayout
 from streams.features.rows import Layout
 from streams.service import http
 from streams.service.clock import Clock
+from streams.service.namespaces import beside
 from streams.service.outbox import Outbox, OutboxError
 from streams.service.redis import connect, eviction, eviction_policies
 from streams.service.trouble import TROUBLE, passes
@@ -47,6 +48,10 @@ log = logging.getLogger(__name__)
 
 class NotInitialisedError(OSError):
     """The namespace has no partitions yet; somebody has to run `kairos topics create`."""
+
+
+class RunError(Exception):
+    """The namespace is a run, from which nothing may be sent."""
 
 
 class EvictingError(Exception):
@@ -144,6 +149,7 @@ class Life:
             await self._ride("the clock", lambda: clock.compare(self._redis.time))
         partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.user_tag(0)))
         await self._ride("Redis (memory policy)", self._refuse_eviction)
+        await self._ride("Redis (namespace)", self._refuse_run)
         item_partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.item_tag(0)))
         items = ItemStore(self._redis, keys, item_partitions, ItemLayout(self.declaration))
         await self._ride("Redis (items)", items.load)
@@ -176,6 +182,16 @@ class Life:
         if sentence := eviction(await eviction_policies(self._redis)):
             raise EvictingError(sentence)
 
+    async def _refuse_run(self) -> None:
+        """Raises RunError: no live candidate may come from a run, even where KAIROS_NAMESPACE names one."""
+        namespace = self.settings.connections.namespace
+        if self.outlets.mode == "live" and (installation := await beside(self._redis, namespace)):
+            message = (
+                f"{namespace} is a run beside {installation}, and no live candidate comes from a run: score it with "
+                f"KAIROS_NAMESPACE={installation} and --shadow {namespace}, or promote it."
+            )
+            raise RunError(message)
+
     async def _ride(self, name: str, attempt: Callable[[], Any]) -> Any:
         return await self._waiting.until(name, attempt, TROUBLE, passes=passes)
 
@@ -195,7 +211,7 @@ def _code(error: BaseException) -> int:
     """Say why the worker ends, and with which code."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, OutboxError | UnreadableError | EvictingError):
+    if isinstance(error, OutboxError | UnreadableError | EvictingError | RunError):
         log.critical("%s", error)
         return EXIT_REFUSED
     if isinstance(error, RedisError):

@@ -35,7 +35,8 @@ class Stretch:
     """
 
     def __init__(self, consumer: AIOKafkaConsumer, ranges: Sequence[Range], chunk: int) -> None:
-        self.consumer, self.chunk = consumer, chunk
+        # Its topics go through together, and one step should not hold Redis up for longer than a chunk does.
+        self.consumer, self.chunk = consumer, max(1, chunk // len(ranges))
         self.ranges = {TopicPartition(r.topic, r.partition): r for r in ranges}
         self.read: dict[TopicPartition, int] = {}
         self.done: dict[TopicPartition, int] = {}

@@ -158,6 +158,8 @@ async def test_a_shadow_sends_everything_to_its_own_topics_and_nothing_else(live
     async with live.redis() as redis:
         live_pushes = [key async for key in redis.scan_iter(live.keys.user_tag(0)[:-2] + b"*:p:*")]
     assert live_pushes == []
+    straight = await kairos(beside(live, run), "model", "--drain")
+    assert (straight.returncode, "no live candidate comes from a run" in straight.stderr) == (78, True)
     refused = await kairos(live, "model", "--shadow", live.keys.namespace)
     assert (refused.returncode, "is the namespace in force" in refused.stderr) == (78, True)
 
