@@ -111,7 +111,10 @@ def ranges(
 
 def holds(facts: Sequence[LogFacts]) -> str:
     """What is there, in words."""
-    return "; ".join(f"{f.topic}:{f.partition} offsets {f.log_start:,} to {f.log_end:,}" for f in facts)
+    by_topic: dict[str, list[str]] = {}
+    for f in facts:
+        by_topic.setdefault(f.topic, []).append(f"{f.partition}: {f.log_start:,} to {f.log_end:,}")
+    return "; ".join(f"{topic} {', '.join(parts)}" for topic, parts in by_topic.items())
 
 
 def _first(fact: LogFacts, start: Moment | None, by_time: int | None) -> int:

@@ -84,7 +84,7 @@ def test_a_range_outside_the_log_is_refused_with_what_is_there() -> None:
     with pytest.raises(ReplayError) as told:
         of(Moment("200", offset=200))
     text = str(told.value)
-    assert text.startswith("Nothing lies from offset 200. The log holds p.events.clicks.v1:0 offsets 10 to 100;")
+    assert text.startswith("Nothing lies from offset 200. The log holds p.events.clicks.v1 0: 10 to 100, 1: 0 to 50.")
     assert "items" not in text
 
 
