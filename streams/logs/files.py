@@ -66,7 +66,7 @@ def _objects(name: str, content: io.BytesIO) -> list[Any]:
         try:
             found.append(orjson.loads(line))
         except ValueError as problem:
-            msg = f"{name} line {number} is no JSON: {problem}. The {len(found):,} lines before it were good."
+            msg = f"{name} cannot be read: line {number}: {problem}. The {len(found):,} lines before it were good."
             raise LogError(msg) from problem
     return found
 

@@ -103,19 +103,17 @@ class Plan:
 
 def measured(runs: Mapping[str, Mapping[str, Any]]) -> float:
     """Records a second and process of the run that was measured last, 0 for none."""
-    rates = [(about.get("finished_ms", 0), about.get("rate_per_s", 0.0)) for about in runs.values()]
+    rates = [(about.get("finished_ms", 0), about["rate_per_s"]) for about in runs.values() if about.get("rate_per_s")]
     return float(max(rates, default=(0, 0.0))[1])
 
 
-def whole_of(
-    run: Run, users: Sequence[str], ranges: Sequence[Range], live_bases: Mapping[tuple[str, int], int]
-) -> bool:
+def whole_of(run: Run, users: Sequence[str], live_bases: Mapping[tuple[str, int], int]) -> bool:
     """Whether a run has all that the live rows were built from: every user topic from where these began, no file."""
     if run.files or run.spans or not set(users) <= run.ranges.keys():
         return False
-    return all(r.first <= live_bases.get((r.topic, r.partition), r.first) for r in ranges if r.topic in users) and all(
-        not run.asked[topic][1] for topic in users
-    )
+    parts = [(topic, p, first) for topic in users for p, (first, _) in run.ranges[topic].items()]
+    from_there = all(first <= live_bases.get((topic, p), -1) for topic, p, first in parts)
+    return from_there and not any(run.asked[topic][1] for topic in users)
 
 
 def _by_span(spans: Mapping[str, tuple[int, int]]) -> dict[tuple[int, int], list[str]]:

@@ -44,7 +44,7 @@ class Replay:
         run = target.run or self._new(mode)
         ranges = await self._ranges(name, run)
         partitions = await self.ground.live_partitions()
-        await self._judge(run, ranges, partitions)
+        await self._judge(run, partitions)
         settled = await self.ground.settled(name, ranges) if target.run else 0
         plan = self._plan(mode, name, ranges, run.spans, settled, whole=run.whole)
         self.tell.plan(plan.plain(), plan.shown(), execute=arguments.execute)
@@ -114,9 +114,9 @@ class Replay:
         span = span_of(start, end, self.lead_in_ms)
         return found, {topic: span for topic in names if topic != topics.items} if span else {}
 
-    async def _judge(self, run: Run, ranges: Sequence[Range], partitions: tuple[int, int]) -> None:
+    async def _judge(self, run: Run, partitions: tuple[int, int]) -> None:
         bases = await self.ground.live_bases(partitions[0])
-        run.whole = whole_of(run, self.ground.topics("main").user_inputs, ranges, bases)
+        run.whole = whole_of(run, self.ground.topics("main").user_inputs, bases)
 
     def _plan(
         self,

@@ -59,15 +59,19 @@ def test_a_run_survives_the_register() -> None:
 def test_only_a_run_with_every_topic_from_the_live_beginning_is_whole() -> None:
     whole = Run("rebuild", 1, 7, ranges=of_ranges(RANGES), asked={"clicks": ALL})
     bases = {("clicks", 0): 0, ("clicks", 1): 10}
-    assert whole_of(whole, ["clicks"], RANGES, bases)
-    assert not whole_of(whole, ["clicks"], RANGES, bases | {("clicks", 1): 9})
-    assert not whole_of(whole, ["clicks", "orders"], RANGES, bases)
+    assert whole_of(whole, ["clicks"], bases)
+    assert not whole_of(whole, ["clicks"], bases | {("clicks", 1): 9})
+    assert not whole_of(whole, ["clicks", "orders"], bases)
     whole.asked["clicks"] = ("", "50", 0)
-    assert not whole_of(whole, ["clicks"], RANGES, bases)
+    assert not whole_of(whole, ["clicks"], bases)
 
 
 def test_the_time_is_estimated_by_what_was_measured_last() -> None:
-    runs = {"a": {"finished_ms": 1, "rate_per_s": 9.0}, "b": {"finished_ms": 2, "rate_per_s": 50.0}, "c": {}}
+    runs = {
+        "a": {"finished_ms": 1, "rate_per_s": 9.0},
+        "b": {"finished_ms": 2, "rate_per_s": 50.0},
+        "c": {"finished_ms": 3},
+    }
     assert measured(runs) == 50
     plan = Plan("rebuild", "run", RANGES, processes=2, settled=90, measured_per_s=50)
     assert (plan.records, plan.estimated_s) == (190, 1.0)
