@@ -67,10 +67,10 @@ def test_only_a_run_with_every_topic_from_the_live_beginning_is_whole() -> None:
 
 
 def test_the_time_is_estimated_by_what_was_measured_last() -> None:
-    runs = {
-        "a": {"finished_ms": 1, "rate_per_s": 9.0},
-        "b": {"finished_ms": 2, "rate_per_s": 50.0},
-        "c": {"finished_ms": 3},
+    runs: dict[str, dict[str, float]] = {
+        "slow": {"finished_ms": 1, "rate_per_s": 9.0},
+        "fast": {"finished_ms": 2, "rate_per_s": 50.0},
+        "small": {"finished_ms": 3},
     }
     assert measured(runs) == 50
     plan = Plan("rebuild", "run", RANGES, processes=2, settled=90, measured_per_s=50)
