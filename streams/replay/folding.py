@@ -126,6 +126,12 @@ class Folding:
                 if again := any(isinstance(verdict, Rewind) for (verdict,) in verdicts):
                     break
                 lines.settle(chunks)
+            again = again or await self._lost(lines)
+
+    async def _lost(self, lines: Lines) -> bool:
+        """Whether Redis has lost what it had acknowledged of a file."""
+        kept = [await self.work.kept(lines.file.topic, partition) < done for partition, done in lines.done.items()]
+        return any(kept)
 
 
 def _counted(r: Range, job: Job) -> Any:

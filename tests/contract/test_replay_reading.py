@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from streams.chunks.chunk import Chunk, LogFacts
 from streams.replay.folding import Folding, Pace
-from streams.replay.job import Job
+from streams.replay.job import FileJob, Job
 from streams.replay.ranges import Range
 from streams.service import settings
 from streams.settings import StreamSettings
@@ -99,3 +100,13 @@ async def test_a_rate_holds_work_back() -> None:
     began_s = time.monotonic()
     await Pace(0).wait(1_000_000)
     assert time.monotonic() - began_s < 0.1
+
+
+async def test_lines_that_redis_has_lost_are_folded_again(kafka: str, tmp_path: Path) -> None:
+    path, work = tmp_path / "log.jsonl", Told(lost_to=9)
+    path.write_bytes(b'{"user_id":"u1","item_id":"i","kind":"click","ts_ms":1790000000000}\n' * 30)
+    job = Job("users", "run", "rebuild", [], 7, file=FileJob(str(path), "file:log", "id", 30, 1), file_partitions=[0])
+    folding = await folded(job, kafka, work)
+    offsets = [record.offset for chunk in work.chunks for record in chunk.records]
+    assert offsets == [*range(30), *range(10, 30)]
+    assert folding.behind == 30
