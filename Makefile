@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a machine with make and Python 3.11, 3.12 or 3.13 is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test faults bench bench-peers bench-model demo lock clean fetch
+.PHONY: help setup check test faults bench bench-peers bench-model bench-operations demo lock clean fetch
 SHELL := /bin/bash
 
 BIN := .venv/bin
@@ -51,6 +51,9 @@ bench: $(STAMP) fetch ## the figures of the README, with their budgets
 
 bench-model: $(STAMP) fetch ## the ranker's figures and the way from an event to its candidate
 	$(BIN)/python -m tests.bench candidates batching ranker --out build/bench-model.json
+
+bench-operations: $(STAMP) fetch ## the operator's verbs; BENCH_EVENTS=n for a larger log
+	$(BIN)/python -m tests.bench operations --out build/bench-operations.json
 
 bench-peers: $(STAMP) fetch ## Kairos beside Bytewax and Quix, in an environment of their own
 	$(BIN)/python -m tests.bench.peers

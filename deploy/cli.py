@@ -50,6 +50,10 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
     },
     "Operate it": {
+        "replay": Command("streams.replay.replay", "replay", "read events again, into rows beside the live ones"),
+        "backfill": Command(
+            "streams.replay.backfill", "backfill", "fold files of events into rows beside the live ones"
+        ),
         "dead-letters": Command(
             "streams.operations.dead_letters", "verb", "list and show what could not be used; put it back, once"
         ),

@@ -28,6 +28,7 @@ def model(argv: list[str]) -> int:
     """`kairos model`: score affected users and produce push candidates."""
     parser = _parser("model", "Score affected users and produce push candidates, until told to stop.", ModelSettings)
     parser.add_argument("--drain", action="store_true", help="stop when nobody is queued any more (who is held waits)")
+    parser.add_argument("--shadow", metavar="RUN", help="score a shadow run: its records go to topics of its own")
     arguments = parser.parse_args(argv)
     read = settings.read(ModelSettings, os.environ)
     logs.setup(read.shell.log, read.shell.log_level)
@@ -35,7 +36,7 @@ def model(argv: list[str]) -> int:
         std_logging.getLogger(__name__).warning("%s", sentence)
     from model_server.life import EXIT_AGAIN
 
-    code = loop.run(_serve(read, drain=arguments.drain))
+    code = loop.run(_serve(read, drain=arguments.drain, shadow=arguments.shadow))
     if code == EXIT_AGAIN:
         # A forward pass that never ends holds its thread, and the interpreter would wait for that thread for ever.
         std_logging.shutdown()
@@ -78,14 +79,18 @@ def _moment(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-async def _serve(read: ModelSettings, *, drain: bool) -> int:
+async def _serve(read: ModelSettings, *, drain: bool, shadow: str | None) -> int:
     from model_server.life import Life
+    from model_server.shadow import open_shadow
 
+    outlets = None
+    if shadow is not None:
+        read, outlets = await open_shadow(read, shadow)
     stop = asyncio.Event()
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, stop.set)
-    return await Life(read, _rankers, drain=drain).run(stop)
+    return await Life(read, _rankers, drain=drain, outlets=outlets).run(stop)
 
 
 def _rankers(read: ModelSettings, declaration: "Declaration") -> "RankerSource":

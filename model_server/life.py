@@ -24,6 +24,7 @@ from model_server.scoring import RankerSource
 from model_server.settings import ModelSettings
 from model_server.worker import Parts, Worker
 from schemas.keys import Keys
+from schemas.topics import Outlets
 from streams.features.blobs import UnreadableError
 from streams.features.calendar import Calendar
 from streams.features.declaration import DEFAULT, Declaration
@@ -33,6 +34,7 @@ from streams.features.rows import Layout
 from streams.service import http
 from streams.service.clock import Clock
 from streams.service.entry import Doorkeeper
+from streams.service.namespaces import beside
 from streams.service.outbox import Outbox, OutboxError
 from streams.service.redis import connect, eviction, eviction_policies
 from streams.service.trouble import TROUBLE, clause, passes, remedy
@@ -49,12 +51,19 @@ class NotInitialisedError(OSError):
     """The namespace has no partitions yet; somebody has to run `kairos topics create`."""
 
 
+class RunError(Exception):
+    """The namespace is a run, from which nothing may be sent."""
+
+
 class EvictingError(Exception):
     """Redis may delete push logs and leases by itself."""
 
 
 class Life:
-    """One process's life; `rankers` makes the source of rankers from settings and declaration, in a thread."""
+    """One process's life; `rankers` makes the source of rankers from settings and declaration, in a thread.
+
+    `outlets`: where its records go, those of a shadow or, by default, the live ones.
+    """
 
     def __init__(
         self,
@@ -62,9 +71,11 @@ class Life:
         rankers: Callable[[ModelSettings, Declaration], RankerSource],
         *,
         drain: bool = False,
+        outlets: Outlets | None = None,
         clock: Callable[[], int] | None = None,
     ) -> None:
         self.settings, self.drain = settings, drain
+        self.outlets = outlets or settings.connections.topics.outlets
         self.declaration = DEFAULT if settings.features is None else load(settings.features)
         self.registry = CollectorRegistry()
         self.metrics = ModelMetrics(self.registry, self.declaration.delays_ms)
@@ -142,6 +153,7 @@ class Life:
             await self._ride("Redis (KAIROS_REDIS)", lambda: clock.compare(self._redis.time))
         partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.user_tag(0)))
         await self._ride("Redis (memory policy)", self._refuse_eviction)
+        await self._ride("Redis (namespace)", self._refuse_run)
         item_partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.item_tag(0)))
         items = ItemStore(self._redis, keys, item_partitions, ItemLayout(self.declaration))
         await self._ride("Redis (items)", items.load)
@@ -160,9 +172,7 @@ class Life:
             items=items,
             rankers=rankers,
             outbox=outbox,
-            scribe=Scribe(
-                settings.connections.topics, keys.namespace, run_id, self.declaration.schema, settings.policy
-            ),
+            scribe=Scribe(self.outlets, keys.namespace, run_id, self.declaration.schema, settings.policy),
             layout=Layout(self.declaration),
             calendar=Calendar(settings.zone),
             metrics=self.metrics,
@@ -175,6 +185,16 @@ class Life:
         """Raises EvictingError: without the push log of a user there would be too many pushes."""
         if sentence := eviction(await eviction_policies(self._redis)):
             raise EvictingError(sentence)
+
+    async def _refuse_run(self) -> None:
+        """Raises RunError: no live candidate may come from a run, even where KAIROS_NAMESPACE names one."""
+        namespace = self.settings.connections.namespace
+        if self.outlets.mode == "live" and (installation := await beside(self._redis, namespace)):
+            message = (
+                f"{namespace} is a run beside {installation}, and no live candidate comes from a run: score it with "
+                f"KAIROS_NAMESPACE={installation} and --shadow {namespace}, or promote it."
+            )
+            raise RunError(message)
 
     async def _ride(self, name: str, attempt: Callable[[], Any]) -> Any:
         return await self._waiting.until(name, attempt, TROUBLE, passes=passes)
@@ -195,7 +215,7 @@ def _code(error: BaseException) -> int:
     """Say why the worker ends, and with which code."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, OutboxError | UnreadableError | EvictingError):
+    if isinstance(error, OutboxError | UnreadableError | EvictingError | RunError):
         log.critical("%s", error)
         return EXIT_REFUSED
     if isinstance(error, RedisError):

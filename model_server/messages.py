@@ -17,7 +17,7 @@ from schemas import decisions, recommendations
 from schemas.decisions import Chosen, Decision
 from schemas.recommendations import Caps, Exploration, Guard, Offer, QuietHours, Recipient, Recommendation, Scores
 from schemas.recommendations import Versions as VersionsOf
-from schemas.topics import Topics
+from schemas.topics import Outlets
 from streams.features.declaration import BACKFILL
 from streams.service.outbox import Outgoing
 
@@ -54,7 +54,7 @@ class Records:
 class Scribe:
     """Writes the records of one installation: where they go and which versions took part."""
 
-    topics: Topics
+    outlets: Outlets
     namespace: str
     run_id: str
     schema: int
@@ -80,8 +80,8 @@ class Scribe:
         candidates = [recommendations.encode(candidate, self.source) for candidate in (*back, *sent)]
         partition = ended.lease.partition
         return Records(
-            Outgoing(self.topics.decisions, decision, partition),
-            [Outgoing(self.topics.recommendations, candidate, partition) for candidate in candidates],
+            Outgoing(self.outlets.decisions, decision, partition),
+            [Outgoing(self.outlets.recommendations, candidate, partition) for candidate in candidates],
             page.push_log(sent) if candidates else b"",
             sent,
             len(back),
@@ -116,7 +116,7 @@ class _Page:
             retry_ms=ended.ending.retry_ms,
             versions=self.versions,
             waited_ms=ended.waited_ms,
-            mode="live",
+            mode=self.scribe.outlets.mode,
             run_id=self.scribe.run_id,
         )
 
@@ -132,7 +132,7 @@ class _Page:
         return Recommendation(
             dedup_key=dedup_key(self.user, self.items.ids[index], self._before_ms(self.items.ids[index])),
             status="updated" if self._replaces(collapse) else "new",
-            mode="live",
+            mode=self.scribe.outlets.mode,
             run_id=self.scribe.run_id,
             decision_id=self.decision_id,
             decided_ms=self.now_ms,
@@ -158,7 +158,7 @@ class _Page:
         return Recommendation(
             dedup_key=push.dedup_key,
             status="retracted",
-            mode="live",
+            mode=self.scribe.outlets.mode,
             run_id=self.scribe.run_id,
             decision_id=self.decision_id,
             decided_ms=self.now_ms,

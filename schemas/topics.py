@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 CLICKS = "events.clicks.v1"
 BROWSES = "events.browses.v1"
@@ -20,6 +21,15 @@ KINDS: Mapping[str, frozenset[str]] = {
     ORDERS: frozenset({"add-to-cart", "purchase", "return"}),
     FEEDBACK: frozenset({"sent", "delivered", "opened", "dismissed", "converted", "opted-out", "token-dead"}),
 }
+
+
+@dataclass(frozen=True)
+class Outlets:
+    """Where a model worker's records go, and the mode that each of them carries."""
+
+    recommendations: str
+    decisions: str
+    mode: Literal["live", "shadow"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,17 @@ class Topics:
     @property
     def decisions(self) -> str:
         return self.prefix + DECISIONS
+
+    @property
+    def outlets(self) -> Outlets:
+        """Where live records go."""
+        return Outlets(self.recommendations, self.decisions, "live")
+
+    @property
+    def shadow_outlets(self) -> Outlets:
+        """Where those of a shadow go that is scored from this namespace; none of these names is a live one."""
+        shadow = f"shadow.{self.namespace}.v1"
+        return Outlets(f"{self.prefix}recommendations.{shadow}", f"{self.prefix}decisions.{shadow}", "shadow")
 
     @property
     def dead_letters(self) -> str:

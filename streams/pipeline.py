@@ -11,7 +11,7 @@ meets (a lost compare-and-set, a reply that never came), they are not sent again
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -86,12 +86,14 @@ class Limits:
     """How far an event's time may lie from the clock before it is left out, and how large a record may be.
 
     `originals_only`: leave out a re-driven copy whose original is read too, as who builds tables anew has to.
+    `spans`: by topic the stretch of event time, [from, to) in ms, outside which events are left out.
     """
 
     max_skew_ms: int = 300_000
     horizon_ms: int = 400 * 86_400_000
     max_value_bytes: int = 256 * 1024
     originals_only: bool = False
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class _Reading(NamedTuple):
@@ -146,6 +148,7 @@ class Pipeline:
             topics.feedback: "feedback",
         }
         self._kinds = {topic: encoder.declaration.wire_kinds(word) for topic, word in words.items()}
+        self._every_kind = frozenset().union(*self._kinds.values())
 
     def route(self, item_partitions: int) -> None:
         """Send item deltas to so many partitions from now on."""
@@ -200,9 +203,10 @@ class Pipeline:
 
     def _decode(self, chunk: Chunk, records: Sequence[Record], now_ms: int) -> Run:
         partitions = self.table.partitions(chunk.partition)
-        return decode_run(
+        run = decode_run(
             records,
-            kinds=self._kinds[chunk.topic],
+            # A topic that is none of the four is a file, which holds events of all kinds.
+            kinds=self._kinds.get(chunk.topic, self._every_kind),
             now_ms=now_ms,
             max_skew_ms=self.limits.max_skew_ms,
             horizon_ms=self.limits.horizon_ms,
@@ -210,6 +214,11 @@ class Pipeline:
             home=(chunk.partition, partitions),
             heard_ms=[record.timestamp for record in records],
         )
+        if (span := self.limits.spans.get(chunk.topic)) is not None:
+            outside = [i for i, ts_ms in enumerate(run.ts_ms) if not span[0] <= ts_ms < span[1]]
+            run.leave_out(outside)
+            run.results["outside"] += len(outside)
+        return run
 
     def _source(self, chunk: Chunk, fence: int) -> DeltaSource:
         return DeltaSource(

@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 
-from schemas.topics import Topics
 from streams import metrics
 from streams.app import Side
-from streams.breaker import Breaker
+from streams.breaker import Breaker, Notes
 from streams.features.calendar import Calendar
 from streams.features.columns import Encoder
-from streams.features.declaration import DEFAULT, Declaration
-from streams.features.features_file import load
-from streams.features.items import ItemLayout
-from streams.features.rows import Layout
 from streams.item_pipeline import ItemPipeline
+from streams.opened import Tables
 from streams.pipeline import Limits, Pipeline
 from streams.service.clock import Clock
 from streams.service.outbox import Outbox
-from streams.service.redis import Client, connect
-from streams.settings import StreamSettings, Tools
+from streams.settings import StreamSettings
 from streams.sinks import DeadLetterSink, DeltaSink
-from streams.tables.items import ItemTable
-from streams.tables.redis_store import RedisStore
-from streams.tables.users import UserTable
 from streams.topic_plan import LARGEST_RECORD_BYTES
+
+__all__ = ["ITEMS", "SIDES", "USERS", "Tables", "Wiring"]
 
 USERS, ITEMS = "users", "items"
 SIDES = (USERS, ITEMS)
-
-
-class Tables:
-    """The tables of an installation in its Redis, and the client they share. `cache_bytes` is for rows of users."""
-
-    def __init__(self, tools: Tools, *, cache_bytes: int = 1 << 20) -> None:
-        self.declaration: Declaration = load(tools.features.file) if tools.features.file else DEFAULT
-        self.client: Client = connect(tools.connections)
-        store, keys, writer = RedisStore(self.client), tools.connections.keys, secrets.token_hex(6)
-        self.users = UserTable(store, keys, Layout(self.declaration), writer=writer, cache_bytes=cache_bytes)
-        self.items = ItemTable(store, keys, ItemLayout(self.declaration), writer=writer, cache_bytes=cache_bytes)
-
-    def of_topics(self, topics: Topics) -> dict[str, UserTable | ItemTable]:
-        """The table that each input topic is folded into."""
-        return {**dict.fromkeys(topics.user_inputs, self.users), **dict.fromkeys(topics.item_inputs, self.items)}
-
-    async def time(self) -> tuple[int, int]:
-        """Seconds and microseconds since 1970 as the server has them."""
-        seconds, microseconds = await self.client.time()
-        return seconds, microseconds
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self.client.aclose()
 
 
 class Wiring:
@@ -98,7 +67,7 @@ class Wiring:
         """What a breaker has stopped, each with its sentence."""
         return {name: text for breaker in self.breakers for name, text in breaker.open.items()}
 
-    def _breaker(self, table: UserTable | ItemTable) -> Breaker:
+    def _breaker(self, table: Notes) -> Breaker:
         made = Breaker(table, records=self.settings.breaker_records, share=self.settings.breaker_share)
         self.breakers.append(made)
         return made

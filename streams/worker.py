@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -22,7 +21,7 @@ from streams.chunks.liveness import EXIT_STUCK, Probe, end_process
 from streams.features.blobs import UnreadableError
 from streams.metrics import SideCollector
 from streams.needs import Needs
-from streams.service import http
+from streams.service import http, loop
 from streams.service.entry import Doorkeeper
 from streams.service.outbox import OutboxError
 from streams.service.room import Room
@@ -86,7 +85,7 @@ class Worker:
         """Wait for what is needed, start every side, watch; raises what ends this life."""
         # Made before anything is connected: the first events do not wait for imports and caches.
         sides = self.wiring.sides()
-        _calm_the_collector()
+        loop.calm_the_collector()
         self.wiring.route(await Needs(self.wiring, self.waiting).arrive())
         self.sides += sides
         # First of all the probe: a member that the group refuses never comes back from its start.
@@ -163,13 +162,6 @@ async def _first(lives: list[Callable[[], Awaitable[None]]]) -> None:
         task.result()
 
 
-def _calm_the_collector() -> None:
-    """What is alive now stays alive: the cycle collector need not look at it again (an eighth of the CPU was this)."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-
-
 async def work(settings: StreamSettings, wanted: tuple[str, ...]) -> int:
     """Run one worker in this process until SIGTERM or SIGINT; the exit code. A second signal leaves at once."""
     stop = asyncio.Event()
@@ -179,7 +171,7 @@ async def work(settings: StreamSettings, wanted: tuple[str, ...]) -> int:
             os._exit(128 + signal.SIGINT)
         stop.set()
 
-    loop = asyncio.get_running_loop()
+    running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told)
+        running.add_signal_handler(number, told)
     return await Worker(Wiring(settings, wanted)).run(stop)

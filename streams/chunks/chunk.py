@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -36,6 +36,24 @@ class Chunk(NamedTuple):
     epoch: int
     generation: int
     records: Sequence[Record]
+
+
+class Drained(NamedTuple):
+    """Records of one partition as they left aiokafka; `prev` and `epoch` as in a chunk."""
+
+    epoch: int
+    prev: int
+    records: Sequence[Record]
+
+
+def cut(topic: str, partition: int, found: Drained, size: int, generation: int = 0) -> Iterator[Chunk]:
+    """Chunks of at most `size` records, each of which says where the one before it ended."""
+    prev = found.prev
+    for start in range(0, len(found.records), size):
+        run = found.records[start : start + size]
+        last = run[-1].offset
+        yield Chunk(topic, partition, run[0].offset, last, prev, found.epoch, generation, run)
+        prev = last
 
 
 class LogFacts(NamedTuple):

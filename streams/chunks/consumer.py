@@ -7,7 +7,7 @@ import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from itertools import zip_longest
+from itertools import repeat, zip_longest
 from typing import Any, NamedTuple, cast
 
 from aiokafka.errors import KafkaConnectionError, KafkaError
@@ -15,9 +15,9 @@ from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from streams.chunks.chunk import Chunk, LogFacts
+from streams.chunks.chunk import Chunk, Drained, LogFacts, cut
 from streams.chunks.chunking import Chunking, LogCut, SeekOverdue, TopicGone
-from streams.chunks.thread import Drained, RebalanceListener, StampingThread
+from streams.chunks.thread import RebalanceListener, StampingThread
 from streams.chunks.topic_ids import topic_facts
 from streams.service.kafka import silence
 
@@ -147,7 +147,7 @@ class ChunkConsumer(driver.Consumer):
     def _chunks(self, drained: Mapping[TP, Drained], generation: int) -> Iterator[tuple[TP, Chunk]]:
         size = self.chunking.records
         drained = dict(sorted(drained.items(), key=lambda one: one[0].partition))  # neighbours go in one step
-        runs = [_cut(tp, found, size, generation) for tp, found in drained.items()]
+        runs = [zip(repeat(tp), cut(*tp, found, size, generation)) for tp, found in drained.items()]
         for turn in zip_longest(*runs):
             for tp_chunk in turn:
                 if tp_chunk is not None:
@@ -245,15 +245,6 @@ class ChunkConsumer(driver.Consumer):
             self._seek_position[tp] = offset
         async with asyncio.timeout(self.chunking.seek_deadline_s / 2):
             await self._thread.fence_seek(positions)
-
-
-def _cut(tp: TP, found: Drained, size: int, generation: int) -> Iterator[tuple[TP, Chunk]]:
-    prev = found.prev
-    for start in range(0, len(found.records), size):
-        run = found.records[start : start + size]
-        last = run[-1].offset
-        yield tp, Chunk(tp.topic, tp.partition, run[0].offset, last, prev, found.epoch, generation, run)
-        prev = last
 
 
 def _message(tp: TP, chunk: Chunk) -> ConsumerMessage:

@@ -5,28 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.chunks.chunk import Record
+from streams.chunks.chunk import Drained, Record
 from streams.chunks.drain import drain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streams.chunks.transport import ChunkedApp
-
-
-class Drained(NamedTuple):
-    """Records of one partition as they left aiokafka, with the stamps of that moment."""
-
-    epoch: int
-    prev: int
-    records: Sequence[Record]
 
 
 class RebalanceListener(driver.ConsumerRebalanceListener):

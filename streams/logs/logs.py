@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,7 +15,8 @@ import orjson
 
 from streams.logs.columns import NUMBERS, Lines, LogError, event_times_ms, number_column
 from streams.logs.devices import scene_of_user_agent
-from streams.logs.mapping import Mapping, Rule, Source
+from streams.logs.files import frame
+from streams.logs.mapping import Mapping, Rule, Source, fitting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     Objects = NDArray[np.object_]
 
 __all__ = ["Cleaning", "Log", "LogError", "LogEvent", "of_users", "read_log"]
-
-MAX_PROBLEM_CHARS = 300
 
 
 class LogEvent(NamedTuple):
@@ -75,12 +72,12 @@ class Log:
 def read_log(path: str | Path, mapping: Mapping) -> Log:
     """Read, clean, map and sort a whole log. Raises LogError; needs the `train` extra."""
     path = Path(path)
-    lines = Lines(_frame(path, mapping))
+    lines = Lines(frame(path, mapping.delimiter, mapping.encoding))
     missing = sorted(mapping.columns - set(lines.names))
     if missing:
         msg = (
             f"{path.name} has no column {', '.join(map(repr, missing))}, which the mapping {mapping.name} names;"
-            f" its columns are {', '.join(map(repr, lines.names))}."
+            f" its columns are {', '.join(map(repr, lines.names))}.{fitting(lines.names)}"
         )
         raise LogError(msg)
     dropped: Counter[str] = Counter()
@@ -97,47 +94,6 @@ def of_users(log: Log, users: int) -> Log:
     ranked = sorted({event.key for event in log.events}, key=lambda key: (zlib.crc32(key), key))
     kept = set(ranked[:users])
     return dataclasses.replace(log, events=[event for event in log.events if event.key in kept])
-
-
-def _frame(path: Path, mapping: Mapping) -> Any:
-    import pandas as pd
-
-    if not path.is_file():
-        msg = f"There is no file {path}."
-        raise LogError(msg)
-    try:
-        name, content = _content(path)
-        if name.endswith(".parquet"):
-            return pd.read_parquet(content)
-        if name.endswith((".jsonl", ".ndjson", ".json")):
-            return pd.DataFrame(
-                [orjson.loads(line) for line in content.read().splitlines() if line.strip()], dtype=object
-            )
-        if name.endswith((".csv", ".tsv", ".txt")):
-            options = {
-                "sep": mapping.delimiter,
-                "encoding": mapping.encoding,
-                "keep_default_na": False,
-                "na_values": [""],
-            }
-            return pd.read_csv(content, dtype=str, **options)
-    except (ValueError, OSError, ImportError, zipfile.BadZipFile) as problem:
-        msg = f"{path.name} cannot be read: {str(problem)[:MAX_PROBLEM_CHARS]}."
-        raise LogError(msg) from problem
-    msg = f"{name} is neither .csv, .jsonl nor .parquet (a .zip may hold one of them)."
-    raise LogError(msg)
-
-
-def _content(path: Path) -> tuple[str, io.BytesIO]:
-    """Lower-case name and bytes of the log; of a .zip, of the one file it holds."""
-    if path.suffix.lower() != ".zip":
-        return path.name.lower(), io.BytesIO(path.read_bytes())
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
-        if len(names) != 1:
-            msg = f"{path.name} holds {len(names)} files; a zipped log must hold exactly one."
-            raise LogError(msg)
-        return names[0].lower(), io.BytesIO(archive.read(names[0]))
 
 
 def _clean(lines: Lines, mapping: Mapping, dropped: Counter[str]) -> tuple[Lines, Objects, NDArray[np.int64]]:

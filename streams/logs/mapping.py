@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Collection
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
 from importlib import resources
@@ -129,6 +130,12 @@ def load(name_or_path: str, declaration: Declaration = DEFAULT) -> Mapping:
         msg = f"{name_or_path} is neither a built-in mapping ({', '.join(BUILT_IN)}) nor a file."
         raise MappingError(msg)
     return parse(path.read_text("utf-8"), path.name, declaration)
+
+
+def fitting(columns: Collection[str]) -> str:
+    """A sentence, after a space, that names the built-in mappings which these columns fit; empty where none does."""
+    fit = [name for name in BUILT_IN if load(name).columns <= set(columns)]
+    return f" The mapping {' or '.join(fit)} would fit: --map {fit[0]}." if fit else ""
 
 
 def parse(text: str, name: str, declaration: Declaration = DEFAULT) -> Mapping:

@@ -1,6 +1,7 @@
 """Runs a service on the faster event loop where there is one."""
 
 import asyncio
+import gc
 from collections.abc import Coroutine
 from typing import Any
 
@@ -12,3 +13,10 @@ def run(main: Coroutine[Any, Any, int]) -> int:
     except ModuleNotFoundError:
         return asyncio.run(main)
     return uvloop.run(main)
+
+
+def calm_the_collector() -> None:
+    """What is alive now stays alive: the cycle collector need not look at it again (an eighth of the CPU was this)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)

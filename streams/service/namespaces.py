@@ -42,3 +42,16 @@ async def register(client: Client, installation: str, run: str, about: Mapping[s
     """Write down a run unless there is one of the name; whether it is new."""
     key, told = Keys.runs(installation).decode(), orjson.dumps(dict(about)).decode()
     return bool(await client.hsetnx(key, run, told))
+
+
+async def amend(client: Client, installation: str, run: str, about: Mapping[str, object]) -> None:
+    """Write down of a run what is known of it now, in place of what was."""
+    key, told = Keys.runs(installation).decode(), orjson.dumps(dict(about)).decode()
+    await client.hset(Keys.installation(run).decode(), "beside", installation)
+    await client.hset(key, run, told)
+
+
+async def beside(client: Client, namespace: str) -> str:
+    """The installation that a namespace was built beside as a run; empty for one that is no run."""
+    stored = await client.hget(Keys.installation(namespace).decode(), "beside")
+    return stored.decode() if isinstance(stored, bytes) else ""

@@ -69,11 +69,17 @@ def heard(timestamp_ms: int, now_ms: int) -> int:
 
 
 class UserTable(FencedTable[UserChange]):
-    """Rows of users, and the queue of those to score again; `late` counts events late by outcome."""
+    """Rows of users, and the queue of those to score again; `late` counts events late by outcome.
 
-    def __init__(self, store: Store, keys: Keys, layout: Layout, **options: Unpack[TableOptions]) -> None:
+    `queueing` false: rows alone, nobody is put into the queue.
+    """
+
+    def __init__(
+        self, store: Store, keys: Keys, layout: Layout, *, queueing: bool = True, **options: Unpack[TableOptions]
+    ) -> None:
         super().__init__(store, keys.user_tag, layout, **options)
         self.layout = layout
+        self.queueing = queueing
         self.late: Counter[str] = Counter()
         self._delays_ms = layout.declaration.delays_ms
 
@@ -96,14 +102,18 @@ class UserTable(FencedTable[UserChange]):
             users=[names[slot] for slot in folded.touched.tolist()],
             rows=self.layout.framed(rows, folded.touched),
             urgency=_urgency(folded.priority, rows["last_ms"][folded.touched], change.now_ms).tobytes(),
-            scores=[b"%d" % ((change.heard_ms + delay) * CLASSES + i) for i, delay in enumerate(self._delays_ms)],
+            scores=self._scores(change) if self.queueing else (),
         )
+
+    def _scores(self, change: UserChange) -> list[bytes]:
+        """The score of each class: deadline_ms * 4 + class, which breaks ties."""
+        return [b"%d" % ((change.heard_ms + delay) * CLASSES + i) for i, delay in enumerate(self._delays_ms)]
 
     def _applied(self, change: UserChange) -> None:
         self.late.update(change.late)
 
 
 def _urgency(priority: NDArray[np.uint8], last_ms: NDArray[np.int64], now_ms: int) -> NDArray[np.uint8]:
-    """Class of each user to score again, NO_RESCORE for the others; score = deadline_ms * 4 + class breaks ties."""
+    """Class of each user to score again, NO_RESCORE for the others."""
     late = (last_ms < now_ms - BACKFILL_AGE_MS) & (priority != NO_RESCORE)
     return np.where(late, np.uint8(BACKFILL), priority)

@@ -15,6 +15,7 @@ from tests.bench.figures import Figure, show, write
 from tests.bench.full_row import full_row_figures, live_figures, memory_figures
 from tests.bench.growth import growth_figures
 from tests.bench.lab import Lab, open_lab
+from tests.bench.operations import operations_figures
 from tests.bench.reference_work import reference_figures
 
 
@@ -44,25 +45,30 @@ PARTS: dict[str, Callable[[Lab], list[Figure]]] = {
     "batching": batching_part,
     "ranker": ranker_part,
 }
+APART: dict[str, Callable[[Lab], list[Figure]]] = {"operations": operations_figures}
+"""Parts that take minutes of their own and are measured when they are named."""
 
 
 def main(argv: list[str]) -> int:
-    """Measure the parts named on the command line, all without."""
+    """Measure the parts named on the command line, all of PARTS without."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}, all by default, and {', '.join(APART)}"
+    )
     parser.add_argument("--out", type=Path, help=f"where the figures go ({OUT} for all parts, else nowhere)")
     arguments = parser.parse_args(argv)
     chosen = arguments.parts or list(PARTS)
     out = arguments.out or (OUT if chosen == list(PARTS) else None)
-    if unknown := set(chosen) - PARTS.keys():
-        parser.error(f"no part {', '.join(sorted(unknown))}: choose of {', '.join(PARTS)}")
+    parts = PARTS | APART
+    if unknown := set(chosen) - parts.keys():
+        parser.error(f"no part {', '.join(sorted(unknown))}: choose of {', '.join(parts)}")
     console, started_s = Console(), time.monotonic()
     figures: list[Figure] = []
     status = 0
     with open_lab(console) as lab:
         for part in chosen:
             try:
-                figures += PARTS[part](lab)
+                figures += parts[part](lab)
             except (ContenderError, WrongRowsError) as wrong:
                 console.print(f"[red]{part}: {wrong}[/]")
                 status = 1

@@ -26,7 +26,7 @@ from streams.features.items import ItemLayout
 
 T = 1_800_000_000_000
 HOUR_MS = 3_600_000
-SCRIBE = Scribe(Topics("t."), "main", "run", 7, PolicySettings(quiet_hours="22:00-08:00"))
+SCRIBE = Scribe(Topics("t.").outlets, "main", "run", 7, PolicySettings(quiet_hours="22:00-08:00"))
 PASSED = Step("score", "score", passed=True, value=0.5, threshold=0.1)
 
 

@@ -1,0 +1,75 @@
+"""Files for a back-fill, made ready: one event in our own schema a line, whatever they came as."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from streams.features.declaration import Declaration
+from streams.logs.columns import LogError
+from streams.logs.files import JSON_LINES, frame, opened
+from streams.logs.logs import read_log
+from streams.logs.mapping import MappingError, fitting, load
+from streams.replay.job import FileJob
+from streams.replay.lines import FileError, Surveyed, survey_lines
+
+OWN = re.compile(rb'^\s*\{(?=.*"user_id")(?=.*"item_id")(?=.*"kind")(?=.*"ts_ms")')
+
+
+class Prepared(NamedTuple):
+    """A file and what lies ready of it; `about` says in words what a mapping made of it, else it is empty."""
+
+    name: str
+    path: Path
+    surveyed: Surveyed
+    about: str = ""
+
+    @property
+    def topic(self) -> str:
+        """The name under which its positions are fenced; only of characters that a header may hold."""
+        return "file:" + re.sub(r"[^A-Za-z0-9._-]", "_", self.name)
+
+    def job(self, partitions: int) -> FileJob:
+        """As a child reads it."""
+        return FileJob(str(self.path.resolve()), self.topic, self.surveyed.id, self.surveyed.lines, partitions)
+
+
+def prepare(path: Path, mapping: str | None, declaration: Declaration, folder: Path) -> Prepared:
+    """Read a file once, and put into `folder` what has to be written anew. Raises FileError with a sentence."""
+    try:
+        if mapping is not None:
+            return _mapped(path, mapping, declaration, folder)
+        return _own(path, folder)
+    except (LogError, MappingError) as error:
+        raise FileError(str(error)) from error
+
+
+def _mapped(path: Path, mapping: str, declaration: Declaration, folder: Path) -> Prepared:
+    log = read_log(path, load(mapping, declaration))
+    plain = folder / f"{path.name}.jsonl"
+    with plain.open("wb") as file:
+        file.writelines(event.value + b"\n" for event in log.events)
+    return Prepared(path.name, plain, survey_lines(plain, path.name), str(log.cleaning))
+
+
+def _own(path: Path, folder: Path) -> Prepared:
+    name, plain = path.name.lower(), path
+    if not path.is_file():
+        message = f"There is no file {path}."
+        raise FileError(message)
+    if name.endswith(".zip"):
+        name, content = opened(path)
+        plain = folder / f"{path.name}.jsonl"
+        plain.write_bytes(content.getvalue())
+    with plain.open("rb") as file:
+        first = next((line for line in file if not line.isspace()), b"")
+    if not name.endswith(JSON_LINES) or not OWN.match(first):
+        columns = [str(column) for column in frame(path).columns]
+        listed = ", ".join(map(repr, columns))
+        message = (
+            f"{path.name} is not in the schema of our events and needs --map MAPPING; its columns are "
+            f"{listed}.{fitting(columns)}"
+        )
+        raise FileError(message)
+    return Prepared(path.name, plain, survey_lines(plain, path.name))
