@@ -130,7 +130,7 @@ class Items(_Folding):
 
 
 def limits(settings: StreamSettings, spans: Mapping[str, tuple[int, int]]) -> Limits:
-    """What live leaves out, and the stretches of event time that count; of a re-driven record only the original does."""
+    """What live leaves out, and the stretches of event time that count; of a re-driven record the original alone."""
     return Limits(
         settings.max_skew_s * 1000,
         settings.horizon_days * 86_400_000,
