@@ -1,6 +1,7 @@
 """Servers for the tests: one real Kafka and one real Valkey a session, and makers of further ones."""
 
 import itertools
+import logging
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +21,18 @@ def keep_tiny_floats() -> Iterator[None]:
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
+
+
+@pytest.fixture(autouse=True)
+def keep_logs_as_they_were() -> Iterator[None]:
+    """Undo what a command of the test, run in this process, set for all logs."""
+    root, theirs = logging.getLogger(), logging.getLogger("aiokafka")
+    level, handlers, level_of_theirs = root.level, list(root.handlers), theirs.level
+    yield
+    for handler in [each for each in root.handlers if each not in handlers]:
+        root.removeHandler(handler)
+    root.setLevel(level)
+    theirs.setLevel(level_of_theirs)
 
 
 @pytest.fixture(scope="session")
