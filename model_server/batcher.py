@@ -20,7 +20,8 @@ class BatchLimits:
 
     `users` and `tokens` bound a batch (padding counted; one user above the budget goes alone), `delay_ms` is how long
     a user may wait for company, `late_ms` how far behind its deadline it may be before it stops waiting, `lengths`
-    are the upper ends of the length buckets in tokens, `padding` is the share up to which neighbours fill a batch.
+    are the upper ends of the length buckets in tokens, `padding` is the share up to which neighbours fill a batch: a
+    ranker pads less, by its own lengths, and costs far more where a batch is not full.
     """
 
     users: int = 32
@@ -28,7 +29,7 @@ class BatchLimits:
     delay_ms: int = 5
     late_ms: int = 100
     lengths: tuple[int, ...] = (64, 128, 192, 256, 384, 512)
-    padding: float = 0.10
+    padding: float = 0.25
 
 
 @dataclass(slots=True, eq=False)

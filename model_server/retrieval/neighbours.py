@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from model_server.retrieval.pairs import F32, I32, I64, Pairs, summed
+from model_server.retrieval.pairs import F32, I32, I64, Pairs, greatest, sorting, summed
 
 U64 = NDArray[np.uint64]
 
@@ -115,7 +115,7 @@ class Mapped:
         user, place, column = np.nonzero(found >= 0)
         w = weight[trained[user, place], column]
         key = user * max(self.items, 1) + found[user, place, column]
-        pairs = summed(
+        return summed(
             key,
             max(self.items, 1),
             {
@@ -123,10 +123,8 @@ class Mapped:
                 "last": np.where(place == 0, w, np.float32(0)),
                 "near": w / (np.float32(1) + place.astype(np.float32)),
             },
+            {"max": w},
         )
-        greatest = np.zeros(len(pairs.key), np.float32)
-        np.maximum.at(greatest, np.searchsorted(pairs.key, key), w)
-        return Pairs(pairs.key, pairs.width, {**pairs.values, "max": greatest})
 
     def like_sessions(self, recent: I32) -> Pairs:
         """V-SkNN: items of the sessions most like the newest distinct items, value `score`."""
@@ -144,7 +142,7 @@ class Mapped:
         item = self.item_of[scored.indices]
         known = item >= 0
         key = row[known] * width + item[known]
-        order = np.argsort(key, kind="stable")
+        order = sorting(key)
         return Pairs(key[order], width, {"score": scored.data[known][order].astype(np.float32)})
 
 
@@ -158,7 +156,9 @@ def _nearest(alike: csr_array, count: int) -> csr_array:
     if len(width) == 0 or int(width.max(initial=0)) <= count:
         return alike
     user = np.repeat(np.arange(alike.shape[0]), width)
-    order = np.lexsort((-alike.indices, -alike.data, user))
-    place = np.arange(len(order)) - alike.indptr[user]
+    able = greatest(user, alike.indptr, alike.data, count)
+    user, data, session = user[able], alike.data[able], alike.indices[able]
+    order = np.lexsort((-session, -data, user))
+    place = np.arange(len(user)) - np.searchsorted(user, np.arange(alike.shape[0]))[user]
     kept = order[place < count]
-    return csr_array((alike.data[kept], (user[kept], alike.indices[kept])), shape=alike.shape)
+    return csr_array((data[kept], (user[kept], session[kept])), shape=alike.shape)

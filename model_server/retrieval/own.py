@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.retrieval.pairs import F32, I32, I64, Pairs, grouped
+from model_server.retrieval.pairs import F32, I32, I64, Pairs, grouped, reduced
 
 if TYPE_CHECKING:
     from streams.features.declaration import Declaration
@@ -79,12 +79,12 @@ def _item_pairs(declaration: Declaration, past: Past, width: int) -> Pairs:
         key,
         width,
         {
-            "n": _sums(np.ones(len(order), np.float32), starts),
-            "d1": _sums(np.exp2(age_s / np.float32(-DAY_S)), starts),
-            "d7": _sums(np.exp2(age_s / np.float32(-7 * DAY_S)), starts),
-            "d30": _sums(np.exp2(age_s / np.float32(-30 * DAY_S)), starts),
-            "strong": _sums(strong, starts),
-            "session": _sums(past.in_session[user, column].astype(np.float32), starts),
+            "n": reduced(np.add, np.ones(len(order), np.float32), starts),
+            "d1": reduced(np.add, np.exp2(age_s / np.float32(-DAY_S)), starts),
+            "d7": reduced(np.add, np.exp2(age_s / np.float32(-7 * DAY_S)), starts),
+            "d30": reduced(np.add, np.exp2(age_s / np.float32(-30 * DAY_S)), starts),
+            "strong": reduced(np.add, strong, starts),
+            "session": reduced(np.add, past.in_session[user, column].astype(np.float32), starts),
             "last_s": age_s[starts],
             "first_s": age_s[ends],
             "since": column[starts].astype(np.float32),
@@ -100,12 +100,8 @@ def _category_pairs(past: Past, width: int) -> Pairs:
         key,
         width,
         {
-            "n": _sums(np.ones(len(order), np.float32), starts),
-            "d30": _sums(np.exp2(age_s / np.float32(-30 * DAY_S)), starts),
+            "n": reduced(np.add, np.ones(len(order), np.float32), starts),
+            "d30": reduced(np.add, np.exp2(age_s / np.float32(-30 * DAY_S)), starts),
             "last_s": age_s[starts],
         },
     )
-
-
-def _sums(values: F32, starts: I64) -> F32:
-    return np.add.reduceat(values, starts) if len(starts) else np.empty(0, np.float32)

@@ -79,6 +79,16 @@ def test_other_lengths_join_only_while_padding_stays_small() -> None:
     assert names(waits.take(T + 5)) == ["c"]
 
 
+def test_behind_its_deadlines_it_fills_batches_with_short_and_long_histories_of_one_ranker() -> None:
+    """200 candidates and a history of up to 50: batches that left half full cost a quarter of the users a second."""
+    limits = BatchLimits(tokens=16_384)
+    late = T - 1_000
+    users = [waiting(f"u{i}", tokens=213 if i % 3 else 263, deadline_ms=late) for i in range(64)]
+    waits = batcher(*users, limits=limits)
+    sizes = [len(batch.users) for _ in range(2) if (batch := waits.take(T)) is not None]
+    assert sizes == [32, 32]
+
+
 def test_draining_lets_nobody_wait() -> None:
     batch = batcher(waiting("a")).take(T, drain=True)
     assert batch is not None

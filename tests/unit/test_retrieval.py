@@ -5,12 +5,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model_server.preparation import Preparation
 from model_server.retrieval.merge import Turns, merge, nearness
 from model_server.retrieval.neighbours import Mapped, Neighbours
-from model_server.retrieval.pairs import Pairs, summed
+from model_server.retrieval.pairs import Pairs, sorting, summed
 from model_server.retrieval.retriever import Quotas
 from model_server.training.asof import Replay
 from model_server.training.neighbours import NeighbourLimits, build_neighbours
@@ -58,6 +60,23 @@ def test_pairs_answer_what_is_known_and_nothing_for_the_rest() -> None:
     at = pairs.find(i32([[3, 5, -1], [2, 3, 2]]))
     assert pairs.at(at, "n").tolist() == [[5, 0, 0], [2, 0, 2]]
     assert pairs.top(2, pairs.values["n"], 2).tolist() == [[3, -1], [2, -1]]
+
+
+@given(
+    st.dictionaries(st.integers(0, 59), st.sampled_from([-1.0, -0.0, 0.0, 0.5, 2.0]), max_size=60), st.integers(1, 12)
+)
+def test_the_best_of_a_user_are_those_of_a_full_sort_at_ties_too(known: dict[int, float], count: int) -> None:
+    key = np.array(sorted(known), np.int64)
+    pairs = Pairs(key, 15, {"n": np.array([known[at] for at in key.tolist()], np.float32)})
+    for user, top in enumerate(pairs.top(4, pairs.values["n"], count).tolist()):
+        mine = sorted((-score, at % 15) for at, score in known.items() if at // 15 == user)
+        assert [item for item in top if item >= 0] == [item for _, item in mine[:count]]
+
+
+@given(st.lists(st.integers(0, 3) | st.integers(0, 2**62), max_size=40))
+def test_keys_are_sorted_as_a_stable_sort_does(keys: list[int]) -> None:
+    key = np.array(keys, np.int64)
+    assert sorting(key).tolist() == np.argsort(key, kind="stable").tolist()
 
 
 def test_no_pairs_answer_nothing() -> None:
