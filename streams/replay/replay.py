@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def add_effort(made: argparse.ArgumentParser) -> None:
     """The options of how hard a replay or back-fill works."""
-    made.add_argument("--rate", type=float, default=0, metavar="N", help="at most so many events a second")
+    made.add_argument("--rate", type=count, default=0, metavar="N", help="at most so many events a second")
     made.add_argument("--processes", type=count, default=1, metavar="N", help="split by partition (%(default)s)")
     made.add_argument("--chunk", type=count, default=4_000, metavar="N", help="records in one step (%(default)s)")
 
