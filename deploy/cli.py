@@ -49,6 +49,10 @@ GROUPS: dict[str, dict[str, Command]] = {
             "model_server.cli", "train", "learn the ranker from a topic or a log and write a bundle", "model"
         ),
     },
+    "Operate it": {
+        "erase": Command("streams.operations.erase", "verb", "remove a person from the rows, and keep the person away"),
+        "export": Command("streams.operations.export", "verb", "write down all that is kept of a person, as JSON"),
+    },
     "Ask it": {
         "inspect": Command("streams.cli", "inspect", "show what is known of a user, readable"),
         "why": Command("model_server.cli", "why", "show why a user got a push, or did not"),

@@ -120,7 +120,7 @@ class Pipeline:
         self.deltas = deltas
         self.now_ms = now_ms
         self.limits = limits or Limits()
-        self.stats = PipelineStats()
+        self.stats = PipelineStats(results=table.results)
         self.route(item_partitions)
         words = {
             topics.clicks: "clicks",
