@@ -15,10 +15,10 @@ from rich.text import Text
 
 from schemas.faults import bad_ids
 from streams.operations.erasing import FOR_EVER_MS, Eraser, Found, find
-from streams.operations.people import Kept, kept, not_initialised, redis_trouble, shadows, topics_of
+from streams.operations.people import Kept, kafka_trouble, kept, not_initialised, redis_trouble, shadows, topics_of
 from streams.operations.verb import BAD, GOOD, Telling, parser
 from streams.service import logs, settings
-from streams.service.trouble import TROUBLE, clause
+from streams.service.trouble import TROUBLE
 from streams.settings import Tools
 from streams.wiring import Tables
 
@@ -83,8 +83,8 @@ class Erase:
             async with asyncio.timeout(20):
                 return await kept(connections, holds), ""
         except (KafkaError, OSError) as error:
-            why = f"Kafka at {connections.kafka} does not answer ({clause(error)}): "
-            return [], f"{why}how long these keep their records is not known: {', '.join(holds)}."
+            why = f"How long is not known of {', '.join(holds)}."
+            return [], f"{why} {kafka_trouble(connections, error)}"
 
     async def _erase(self, tables: Tables, found: Sequence[Found]) -> int:
         seconds, microseconds = await tables.time()
@@ -97,9 +97,7 @@ class Erase:
             for_ever=self.for_ever,
             removed={name: each._asdict() for name, each in removed.items()},
         )
-        known = any(each.anything for each in found) or any(
-            each.erased_ms or any(each[:4]) for each in removed.values()
-        )
+        known = any(each.anything for each in found) or any(map(any, removed.values()))
         self.tell.page(Text(self._done(eraser.until_ms, known=known)))
         return GOOD if known else BAD
 

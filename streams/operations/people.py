@@ -10,7 +10,7 @@ from schemas.keys import Keys
 from schemas.topics import Topics
 from streams.admin import administering, describe
 from streams.service.addresses import redis_address
-from streams.service.entry import entering
+from streams.service.entry import NoEntryError, entering
 from streams.service.kafka import client_options
 from streams.service.namespaces import in_force, runs
 from streams.service.redis import Client
@@ -107,3 +107,10 @@ def redis_trouble(connections: Connections, error: BaseException) -> str:
     if not passes(error):
         return f"{where} refuses: {clause(error)}. {remedy(error)}"
     return f"{where} does not answer ({clause(error)}): start it, or set KAIROS_REDIS to where it is."
+
+
+def kafka_trouble(connections: Connections, error: BaseException) -> str:
+    """A sentence about a Kafka that does not answer, or lets nobody in."""
+    if isinstance(error, NoEntryError):
+        return str(error)
+    return f"Kafka at {connections.kafka} does not answer ({clause(error)}): set KAIROS_KAFKA to where it is."
