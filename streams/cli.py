@@ -52,9 +52,7 @@ def topics(argv: list[str]) -> int:
         ("--retention-days", known.retention_days, "of user events"),
     ):
         parser.add_argument(name, type=whole_number, help=f"{about} ({value})")
-    parser.add_argument(
-        "--erased-from", type=_namespace, default="", metavar="NAME", help="keep users away that were erased there"
-    )
+    parser.add_argument("--erased-from", type=_namespace, metavar="NAME", help="keep users away that were erased there")
     arguments = parser.parse_args(argv)
     read = settings.read(Tools, os.environ)
     logs.setup(read.shell.log, "error")
@@ -66,7 +64,7 @@ def topics(argv: list[str]) -> int:
         retention_days=arguments.retention_days or known.retention_days,
     )
     exact = bool(arguments.partitions or arguments.item_partitions)
-    set_up = SetUp(read, layout, exact=exact, erased_from=arguments.erased_from)
+    set_up = SetUp(read, layout, exact=exact, erased_from=arguments.erased_from or "")
     return asyncio.run({"create": set_up.create, "init": set_up.init, "check": set_up.check}[arguments.do]())
 
 

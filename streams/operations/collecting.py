@@ -6,7 +6,8 @@ What cannot be reached is named in `not_reached`, by its section: a document tha
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -30,7 +31,7 @@ from streams.operations.people import (
     shadows,
     topics_of,
 )
-from streams.operations.verb import Bar, Telling
+from streams.operations.verb import Telling
 from streams.service.clock import Clock
 from streams.service.kafka import client_options
 from streams.service.trouble import TROUBLE
@@ -105,50 +106,51 @@ class Collector:
         """The user's own records of each section, as far as their topics still hold them."""
         records: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS.values()}
         try:
-            topics = await kept(self.connections, holds)
+            topics = {topic.topic: topic for topic in await kept(self.connections, holds)}
             options = {"auto_offset_reset": "earliest", "isolation_level": self.settings.isolation}
-            async with reading(client_options(self.connections), **options) as consumer:
-                for topic in topics:
-                    records[SECTIONS[topic.holds]] += await self._of_topic(consumer, topic)
+            if topics:
+                async with reading(client_options(self.connections), **options) as consumer:
+                    async for record in self._mine(consumer, topics):
+                        what = topics[record.topic].holds
+                        records[SECTIONS[what]].append(_record(record, dead=what == "dead letters"))
         except (KafkaError, OSError) as error:
             why = kafka_trouble(self.connections, error)
             self.not_reached |= dict.fromkeys(SECTIONS.values(), why)
             return records
         for name, what in holds.items():
-            if name not in {topic.topic for topic in topics}:
+            if name not in topics:
                 self.not_reached[SECTIONS[what]] = f"Topic {name} is not in Kafka at {self.connections.kafka}."
-        return records
+        return {section: sorted(some, key=itemgetter("timestamp_ms")) for section, some in records.items()}
 
-    async def _of_topic(self, consumer: AIOKafkaConsumer, topic: Kept) -> list[dict[str, Any]]:
-        """The records with the user's key, from the one partition in which they lie."""
+    async def _mine(self, consumer: AIOKafkaConsumer, topics: Mapping[str, Kept]) -> AsyncIterator[Any]:
+        """Records with the user's key, from the one partition of each topic in which they lie, up to its present end.
+
+        Raises OSError where none comes any more.
+        """
         key = self.user.encode()
-        place = TopicPartition(topic.topic, partition_of(key, topic.partitions))
-        first, end = [(await ask([place]))[place] for ask in (consumer.beginning_offsets, consumer.end_offsets)]
-        consumer.assign([place])
-        consumer.seek(place, first)
-        with self.tell.progress(f"Reading {topic.topic}", end - first) as bar:
-            return [
-                _record(record, dead=topic.holds == "dead letters")
-                async for record in self._until(consumer, place, first, end, bar)
-                if record.key == key
-            ]
-
-    async def _until(
-        self, consumer: AIOKafkaConsumer, place: TopicPartition, first: int, end: int, bar: Bar
-    ) -> AsyncIterator[Any]:
-        """Records from the position of a partition to an end (excluded); raises OSError where none comes any more."""
-        silent, at = 0, first
-        while at < end:
-            for record in (await consumer.getmany(place, timeout_ms=WAIT_MS)).get(place, []):
-                if record.offset < end:
-                    yield record
-            # By position: aborted records leave a tail that holds nothing.
-            before, at = at, await consumer.position(place)
-            bar.at(min(at, end) - first)
-            silent = silent + 1 if at == before else 0
-            if silent == SILENT_ROUNDS:
-                message = f"{place.topic}:{place.partition} brought nothing from offset {at} on, and ends at {end}"
-                raise OSError(message)
+        places = [TopicPartition(topic.topic, partition_of(key, topic.partitions)) for topic in topics.values()]
+        starts, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+        at = {place: starts[place] for place in places if starts[place] < ends[place]}
+        # Once for all: aiokafka may never stop after a second assignment.
+        if at:
+            consumer.assign(list(at))
+        for place, first in at.items():
+            consumer.seek(place, first)
+        total, silent = sum(ends[place] - starts[place] for place in at), 0
+        with self.tell.progress("Reading the user's partitions", total) as bar:
+            while left := [place for place in at if at[place] < ends[place]]:
+                before = dict(at)
+                for place, records in (await consumer.getmany(*left, timeout_ms=WAIT_MS)).items():
+                    for record in records:
+                        if record.key == key and record.offset < ends[place]:
+                            yield record
+                # By position: aborted records leave a tail that holds nothing.
+                at |= {place: await consumer.position(place) for place in left}
+                bar.at(sum(min(at[place], ends[place]) - starts[place] for place in at))
+                silent = silent + 1 if at == before else 0
+                if silent == SILENT_ROUNDS:
+                    message = f"nothing came of {', '.join(f'{p.topic}:{p.partition}' for p in left)}"
+                    raise OSError(message)
 
 
 def _record(record: Any, *, dead: bool) -> dict[str, Any]:
