@@ -132,22 +132,21 @@ def page(user: str, found: Sequence[Found], topics: Sequence[Kept], silent: str)
     """The plan for people."""
     if any(each.anything for each in found):
         head = f"All that Redis keeps of user {user} goes:"
+    elif any(each.erased_ms is not None for each in found):
+        head = f"User {user} was erased before, and nothing has come since. The tombstone moves on to now:"
     else:
         head = f"Nothing is known of user {user}. A tombstone will keep away what is still to come:"
     stays = "Item rows count what everybody did, without a name: they stay."
     if any(each.looked and each.looked.leased is not None for each in found):
-        stays += (
-            " A model worker is scoring the user: a candidate on its way to Kafka this very moment may still arrive."
-        )
+        stays += "\nA model worker is scoring the user: a candidate that is on its way to Kafka may still arrive."
     tail = Text(silent) if silent else _topics_table(topics)
-    return Group(
-        Text(head), _places_table(found), Text(f"\n{stays}"), Text("\nRecords in Kafka go with time only:"), tail
-    )
+    middle = Text(f"\n{stays}\nRecords in Kafka go with time only:")
+    return Group(Text(head), _places_table(found), middle, tail)
 
 
 def _places_table(found: Sequence[Found]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
-    for name in ("namespace", "in force", "row", "push log", "queued", "leased", "erased before"):
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for name in ("namespace", "in force", "row", "push log", "queued", "leased", "tombstone (UTC)"):
         table.add_column(name)
     for place, seen in found:
         if seen is None:
@@ -161,7 +160,7 @@ def _places_table(found: Sequence[Found]) -> Table:
 
 
 def _topics_table(topics: Sequence[Kept]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
     for name in ("topic", "holds", "keeps them for"):
         table.add_column(name)
     for topic in topics:
@@ -180,7 +179,7 @@ def erased_words(erased_ms: int | None) -> str:
     """A tombstone."""
     if erased_ms is None:
         return "·"
-    return "for ever" if erased_ms >= FOR_EVER_MS else time_of(erased_ms)
+    return "for ever" if erased_ms >= FOR_EVER_MS else time_of(erased_ms).partition(".")[0]
 
 
 def time_of(ms: int) -> str:

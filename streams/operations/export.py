@@ -72,21 +72,27 @@ def anything(document: Mapping[str, Any]) -> bool:
 
 def page(document: Mapping[str, Any]) -> Group:
     """What a document holds, for people."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
     for name in ("", "kept"):
         table.add_column(name)
     for each in document["namespaces"]:
-        row = f"row of {each['row']['row_bytes']} bytes, " if each["row"] else "no row, "
-        state = f", {each['rescore']['state']}" if each["rescore"] else ""
-        erased = ", erased before" if each["erased_ms"] else ""
         where = f"namespace {each['namespace']}" + (f" ({', '.join(each['in_force'])})" if each["in_force"] else "")
-        table.add_row(Text(where), f"{row}{len(each['pushes'])} pushes{state}{erased}")
+        table.add_row(Text(where), ", ".join(_words(each)) or "nothing")
     for section in SECTIONS.values():
         count = len(document[section])
         table.add_row(
             section.replace("_", " "), "not reached" if section in document["not_reached"] else f"{count} records"
         )
     return Group(Text(f"What is kept of user {document['user_id']}", style="bold"), table)
+
+
+def _words(namespace: Mapping[str, Any]) -> list[str]:
+    """What one namespace keeps."""
+    row, pushes, rescore = namespace["row"], namespace["pushes"], namespace["rescore"]
+    words = [f"a row of {row['row_bytes']} bytes"] if row else []
+    words += [f"{len(pushes)} pushes"] if pushes else []
+    words += [rescore["state"]] if rescore else []
+    return words + (["a tombstone"] if namespace["erased_ms"] else [])
 
 
 def _write(path: Path, text: bytes) -> None:
