@@ -65,6 +65,8 @@ GROUPS: dict[str, dict[str, Command]] = {
         "analyze": Command(
             "streams.operations.analyze", "analyze", "what is in a log or a topic, before it is imported"
         ),
+        "erase": Command("streams.operations.erase", "verb", "remove a person from the rows, and keep the person away"),
+        "export": Command("streams.operations.export", "verb", "write down all that is kept of a person, as JSON"),
     },
     "Ask it": {
         "inspect": Command("streams.cli", "inspect", "show what is known of a user, readable"),

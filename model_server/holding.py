@@ -44,6 +44,13 @@ class Holding:
         self._held.difference_update([ack.lease for ack in acks])
         self._metrics.held.set(len(self._held))
 
+    async def confirm(self, leases: Sequence[Lease]) -> None:
+        """Extend these leases, and forget those that are no longer ours."""
+        if leases:
+            async with self._tokens:
+                lost = await self._extend(leases, self._clock())
+            self._lose(lost)
+
     async def keep(self, every_s: float) -> None:
         """Extend all leases for ever."""
         while True:
@@ -61,6 +68,10 @@ class Holding:
 
     def _lose(self, leases: Sequence[Lease]) -> None:
         if leases:
-            log.warning("%d leases ran out before they were acknowledged; their users are scored again", len(leases))
+            log.warning(
+                "%d leases were lost before they were acknowledged: they ran out, and their users are scored again, or "
+                "`kairos erase` took them away",
+                len(leases),
+            )
             self._metrics.lost.inc(len(leases))
             self._held.difference_update(leases)

@@ -243,6 +243,9 @@ class Worker:
             await self._emit([each for each in ended if each.lease in self.holding])
 
     async def _emit(self, ended: list[Ended]) -> None:
+        # A user may have been erased while being scored: the lease is gone then, and nothing may leave.
+        await self.holding.confirm([each.lease for each in ended])
+        ended = [each for each in ended if each.lease in self.holding]
         if not ended:
             return
         parts, now_ms = self.parts, self.parts.clock()

@@ -57,6 +57,11 @@ class Keys:
         return tag + b":p:" + user
 
     @staticmethod
+    def erased(tag: bytes) -> bytes:
+        """HASH: user -> until when, in ms, that user's events are left out; see `kairos erase`."""
+        return tag + b":e"
+
+    @staticmethod
     def item_rows(tag: bytes) -> bytes:
         """HASH: item id -> feature row."""
         return tag + b":r"

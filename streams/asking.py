@@ -43,7 +43,8 @@ async def _inspect(tables: Tables, tools: Tools, user: str, *, as_json: bool, ne
         )
     looked = await look(client, keys, user, partitions)
     if looked.row is None:
-        return _complain(f"Nothing is known of user {user} (partition {looked.partition} of {partitions}).")
+        erased = "" if looked.erased_ms is None else " The user was erased, see `kairos erase --help`."
+        return _complain(f"Nothing is known of user {user} (partition {looked.partition} of {partitions}).{erased}")
     item_partitions = await partitions_of(client, keys.item_tag(0)) or 0
     codes = item_codes(tables.users.layout, looked.row)
     names = await item_names(client, keys, item_partitions, codes)

@@ -52,6 +52,7 @@ def topics(argv: list[str]) -> int:
         ("--retention-days", known.retention_days, "of user events"),
     ):
         parser.add_argument(name, type=whole_number, help=f"{about} ({value})")
+    parser.add_argument("--erased-from", type=_namespace, metavar="NAME", help="keep users away that were erased there")
     arguments = parser.parse_args(argv)
     read = settings.read(Tools, os.environ)
     logs.setup(read.shell.log, "error")
@@ -62,7 +63,8 @@ def topics(argv: list[str]) -> int:
         replication=arguments.replication or known.replication,
         retention_days=arguments.retention_days or known.retention_days,
     )
-    set_up = SetUp(read, layout, exact=bool(arguments.partitions or arguments.item_partitions))
+    exact = bool(arguments.partitions or arguments.item_partitions)
+    set_up = SetUp(read, layout, exact=exact, erased_from=arguments.erased_from or "")
     return asyncio.run({"create": set_up.create, "init": set_up.init, "check": set_up.check}[arguments.do]())
 
 
@@ -78,6 +80,15 @@ def inspect(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     read = settings.read(Tools, os.environ)
     return asyncio.run(inspect_user(read, arguments.user, as_json=arguments.json, newest=arguments.newest))
+
+
+def _namespace(text: str) -> str:
+    from schemas.keys import Keys
+
+    try:
+        return Keys(text).namespace
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _parser(name: str, about: str, cls: type) -> argparse.ArgumentParser:

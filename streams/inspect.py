@@ -60,7 +60,7 @@ def facts(layout: Layout, user: str, looked: Looked, names: Names, now_ms: int) 
         "dwell_s": int(view.dwell_s[0]),
         "hour_of_week": view.hour_of_week[0].tolist(),
         "history": _history(declaration, view, names),
-        "rescore": _rescore(looked),
+        "rescore": pending(looked),
         "pushes": looked.pushes,
     }
 
@@ -108,7 +108,8 @@ def _history(declaration: Declaration, view: UserView, names: Names) -> list[dic
     ]
 
 
-def _rescore(looked: Looked) -> dict[str, Any] | None:
+def pending(looked: Looked) -> dict[str, Any] | None:
+    """Whether the user waits to be scored again, or is being; None for neither."""
     if looked.queued is not None:
         score = int(looked.queued)
         return {"state": "queued", "deadline_ms": score // len(CLASSES), "class": CLASSES[score % len(CLASSES)]}

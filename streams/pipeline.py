@@ -139,7 +139,7 @@ class Pipeline:
         self.now_ms = now_ms
         self.limits = limits or Limits()
         self.breaker: Breaker | None = None
-        self.stats = PipelineStats()
+        self.stats = PipelineStats(results=table.results)
         self.route(item_partitions)
         words = {
             topics.clicks: "clicks",

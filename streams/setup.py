@@ -9,11 +9,14 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.markup import escape
 
+from schemas.keys import Keys
 from streams.admin import administering, create_topics, describe, initialise
 from streams.service.entry import NoEntryError, entering
 from streams.service.kafka import client_options
+from streams.service.namespaces import in_force
 from streams.service.trouble import clause
 from streams.settings import Tools
+from streams.tables.erased import copy_erased
 from streams.tables.errors import TableError
 from streams.topic_check import check
 from streams.topic_plan import TopicLayout, plan
@@ -26,11 +29,19 @@ class SetUp:
     """The three verbs; each returns 0, or 1 after it has said why.
 
     `exact`: a topic that exists with another partition count than the layout's is a trouble, not just told.
+    `erased_from`: the installation whose erased users are kept away from the new tables too, empty for none.
     """
 
     def __init__(
-        self, tools: Tools, layout: TopicLayout, console: Console | None = None, *, exact: bool = False
+        self,
+        tools: Tools,
+        layout: TopicLayout,
+        console: Console | None = None,
+        *,
+        exact: bool = False,
+        erased_from: str = "",
     ) -> None:
+        self.erased_from = erased_from
         self.tools, self.layout, self.exact = tools, layout, exact
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.kafka = client_options(tools.connections)
@@ -82,9 +93,17 @@ class SetUp:
         if absent:
             self.console.print(f"[red]✗[/] {', '.join(absent)} not in Kafka\n  [dim]→[/] Run `kairos topics create`.")
             return 1
+        if self.erased_from:
+            # Before the tables count as initialised: nobody folds before.
+            await self._keep_away(tables, known[self.tools.connections.topics.clicks].partitions)
         await initialise(self.kafka, known, by_topic)
         self.console.print(f"{'ready':>8}  offsets of {len(by_topic)} topics mean something in Redis from now on")
         return 0
+
+    async def _keep_away(self, tables: Tables, partitions: int) -> None:
+        live = (await in_force(tables.client, self.erased_from)).live
+        count = await copy_erased(tables.client, Keys(live), self.tools.connections.keys, partitions)
+        self.console.print(f"{'erased':>8}  {count} users of {live} are kept away from the new tables too")
 
     async def _attempt(self, do: Callable[[Tables], Awaitable[int]]) -> int:
         tables = Tables(self.tools)

@@ -48,6 +48,7 @@ class Execution:
         """Fold ranges and files into the run; the exit code. Raises ReplayError."""
         await self.ground.create_topics(self.name, partitions, shadow=self.run.mode == "shadow")
         await self.ground.write_down(self.name, self.run)
+        await self.ground.keep_erased_away(self.name, partitions[0])
         users = [r for r in ranges if r.topic not in self.topics.item_inputs]
         items = [r for r in ranges if r.topic in self.topics.item_inputs]
         items += _whole(await self._survey((self.topics.deltas,)))

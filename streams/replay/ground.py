@@ -19,6 +19,7 @@ from streams.service import namespaces
 from streams.service.kafka import client_options
 from streams.service.trouble import TROUBLE
 from streams.settings import StreamSettings
+from streams.tables.erased import copy_erased
 from streams.tables.look import partitions_of
 from streams.topic_plan import PlannedTopic, TopicLayout, plan
 
@@ -50,6 +51,10 @@ class Ground:
         """What is known of a namespace that is to be filled."""
         holds = await partitions_of(self.tables.client, Keys(run).user_tag(0)) is not None
         return Target(run, self.force, known(self.runs, run), holds)
+
+    async def keep_erased_away(self, run: str, partitions: int) -> None:
+        """Let a run of so many partitions of users know who was erased. After it is registered: see `copy_erased`."""
+        await copy_erased(self.tables.client, Keys(self.force.live), Keys(run), partitions)
 
     async def live_partitions(self) -> tuple[int, int]:
         """Partitions of users and items of the live tables. Raises ReplayError where there are none."""

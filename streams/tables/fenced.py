@@ -232,7 +232,7 @@ class FencedTable(ABC, Generic[C]):
 
     async def _load(self, part: Part, partition: int) -> None:
         """Read a fence; only under the partition's lock, else rows of one version would meet the token of another."""
-        part.take_over(await self.store.meta(self.tag(partition)))
+        part.take_over(*await self.store.standing(self.tag(partition)))
         self.stats.loads += 1
 
     async def _guarded(self, part: Part, partition: int, attempt: Attempt[C]) -> None:

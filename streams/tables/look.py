@@ -17,7 +17,10 @@ SCAN_COUNT = 1000
 
 
 class Looked(NamedTuple):
-    """A user's keys as they were: row blob, partition's meta hash, queue and lease scores, push log (newest last)."""
+    """A user's keys as they were: row blob, partition's meta hash, queue and lease scores, push log (newest last).
+
+    `erased_ms`: up to when the user's events are left out, None for somebody who was never erased.
+    """
 
     partition: int
     row: bytes | None
@@ -25,6 +28,7 @@ class Looked(NamedTuple):
     queued: float | None
     leased: float | None
     pushes: list[dict[str, Any]]
+    erased_ms: int | None = None
 
 
 async def partitions_of(client: Redis | RedisCluster, tag: bytes) -> int | None:
@@ -44,8 +48,10 @@ async def look(client: Redis | RedisCluster, keys: Keys, user: str, partitions: 
     pipe.zscore(Keys.queue(tag), name)
     pipe.zscore(Keys.leased(tag), name)
     pipe.get(Keys.pushes(tag, name))
-    row, meta, queued, leased, pushes = await pipe.execute()
-    return Looked(partition, row, meta, queued, leased, orjson.loads(pushes) if pushes else [])
+    pipe.hget(Keys.erased(tag), name)
+    row, meta, queued, leased, pushes, erased = await pipe.execute()
+    log, erased_ms = orjson.loads(pushes) if pushes else [], None if erased is None else int(erased)
+    return Looked(partition, row, meta, queued, leased, log, erased_ms)
 
 
 async def item_names(

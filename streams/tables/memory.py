@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streams.features.blobs import unframed
-from streams.tables.store import ItemWrite, Move, UserWrite
+from streams.tables.store import Erasure, ItemWrite, Move, Removed, UserWrite
 
 
 @dataclass
@@ -17,6 +17,9 @@ class MemoryTag:
     meta: dict[bytes, bytes] = field(default_factory=dict)
     users: dict[bytes, bytes] = field(default_factory=dict)
     queue: dict[bytes, int] = field(default_factory=dict)
+    leased: dict[bytes, int] = field(default_factory=dict)
+    pushes: dict[bytes, bytes] = field(default_factory=dict)
+    erased: dict[bytes, int] = field(default_factory=dict)
     items: dict[bytes, bytes] = field(default_factory=dict)
     catalogue: dict[bytes, bytes] = field(default_factory=dict)
     touched: list[bytes] = field(default_factory=list)
@@ -39,6 +42,9 @@ class MemoryStore:
 
     async def meta(self, tag: bytes) -> dict[bytes, bytes]:
         return dict(self.tag(tag).meta)
+
+    async def standing(self, tag: bytes) -> tuple[dict[bytes, bytes], dict[bytes, int]]:
+        return dict(self.tag(tag).meta), dict(self.tag(tag).erased)
 
     async def set_once(self, tag: bytes, field: str, value: str) -> None:
         self.tag(tag).meta.setdefault(field.encode(), value.encode())
@@ -64,6 +70,24 @@ class MemoryStore:
             _write_items(kept, write)
         kept.meta |= {b"ver": move.ver, **{name: offset for name, _, offset in steps}}
         return True
+
+    async def erase(self, tag: bytes, erasure: Erasure) -> Removed | None:
+        kept, user = self.tag(tag), erasure.user
+        if kept.users.get(user) != erasure.seen:
+            return None
+        before = kept.erased.get(user)
+        kept.erased[user] = max(erasure.erased_ms, before or 0)
+        kept.meta[b"ver"] = erasure.ver
+        row, pushes = kept.users.pop(user, b""), kept.pushes.pop(user, None)
+        queued, leased = kept.queue.pop(user, None), kept.leased.pop(user, None)
+        return Removed(len(row), pushes is not None, queued is not None, leased is not None, before)
+
+    async def keep_away(self, tag: bytes, ver: bytes, erased: Mapping[bytes, int]) -> None:
+        kept = self.tag(tag)
+        later = {user: ms for user, ms in erased.items() if ms > kept.erased.get(user, 0)}
+        if later:
+            kept.erased |= later
+            kept.meta[b"ver"] = ver
 
     async def eviction_policies(self) -> dict[str, str]:
         return {"memory": self.policy}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -101,6 +101,7 @@ class Part:
         self.partitions: int | None = None
         self.sources: dict[bytes, int] = {}
         self.notes: dict[str, bytes] = {}
+        self.erased: dict[str, int] = {}
 
     def forget(self) -> None:
         """Trust nothing that is held any more; the next use reads it again."""
@@ -113,8 +114,8 @@ class Part:
             return self.applied[topic]
         return self.base[topic] - 1 if topic in self.base else None
 
-    def take_over(self, meta: dict[bytes, bytes]) -> None:
-        """Replace what is held by a meta hash; rows held under another `ver` are forgotten."""
+    def take_over(self, meta: Mapping[bytes, bytes], erased: Mapping[bytes, int]) -> None:
+        """Replace what is held by a meta hash and tombstones; rows held under another `ver` are forgotten."""
         ver = meta.get(b"ver", b"")
         if not self.loaded or ver != self.ver:
             self.forget()
@@ -133,6 +134,7 @@ class Part:
                 self.sources[name] = int(value)
             elif what == b"w":
                 self.notes[topic.decode()] = value
+        self.erased = {user.decode(): ms for user, ms in erased.items()}
         self.loaded = True
 
     def refuse_other_topic(self, facts: LogFacts) -> None:

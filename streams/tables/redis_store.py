@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,14 +11,17 @@ from redis.exceptions import NoScriptError
 
 from schemas.keys import Keys
 from streams.service.redis import eviction_policies
-from streams.tables.scripts import ITEMS, USERS
-from streams.tables.store import ItemWrite, Move, UserWrite
+from streams.tables.scripts import ERASE, ITEMS, KEEP_AWAY, USERS
+from streams.tables.store import Erasure, ItemWrite, Move, Removed, UserWrite
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 TOUCHED_KEPT = 10_000
 """Entries of the stream of touched items that are kept, about: a reader further behind reloads everything."""
+
+KEPT_AWAY_AT_ONCE = 1000
+"""Tombstones that one call lays."""
 
 
 class RedisStore:
@@ -28,10 +31,15 @@ class RedisStore:
         self.client: Any = client
         self.touched_kept = touched_kept
         self._cluster = isinstance(client, RedisCluster)
-        self._sha = {script: _sha(script) for script in (USERS, ITEMS)}
+        self._sha = {script: _sha(script) for script in (USERS, ITEMS, ERASE, KEEP_AWAY)}
 
     async def meta(self, tag: bytes) -> dict[bytes, bytes]:
         return cast("dict[bytes, bytes]", await self.client.hgetall(Keys.meta(tag)))
+
+    async def standing(self, tag: bytes) -> tuple[dict[bytes, bytes], dict[bytes, int]]:
+        # In this order: tombstones that are read before their `ver` would be missing for good.
+        meta = await self.meta(tag)
+        return meta, {user: int(ms) for user, ms in (await self.client.hgetall(Keys.erased(tag))).items()}
 
     async def set_once(self, tag: bytes, field: str, value: str) -> None:
         await self.client.hsetnx(Keys.meta(tag), field, value)
@@ -51,21 +59,37 @@ class RedisStore:
             row = Keys.row(tag, b"")
             keys = [Keys.meta(tag), Keys.queue(tag), *[row + user for user in write.users]]
             words = [*_fence(move), b"%d" % len(row), write.urgency, write.rows, *write.scores]
-            return await self._run(USERS, keys, words)
+            return bool(await self._run(USERS, keys, words))
         keys = [Keys.meta(tag), Keys.item_rows(tag), Keys.catalogue(tag), Keys.touched(tag)]
         words = [*_fence(move), write.touched, b"%d" % self.touched_kept, *_flat(write)]
-        return await self._run(ITEMS, keys, words)
+        return bool(await self._run(ITEMS, keys, words))
+
+    async def erase(self, tag: bytes, erasure: Erasure) -> Removed | None:
+        user = erasure.user
+        keys = [Keys.meta(tag), Keys.erased(tag), Keys.row(tag, user), Keys.pushes(tag, user)]
+        words = [user, b"%d" % erasure.erased_ms, erasure.ver, erasure.seen or b""]
+        reply = await self._run(ERASE, [*keys, Keys.queue(tag), Keys.leased(tag)], words)
+        if not reply:
+            return None
+        size, pushes, queued, leased, before = reply
+        return Removed(size, bool(pushes), bool(queued), bool(leased), int(before) if before else None)
+
+    async def keep_away(self, tag: bytes, ver: bytes, erased: Mapping[bytes, int]) -> None:
+        pairs = list(erased.items())
+        for first in range(0, len(pairs), KEPT_AWAY_AT_ONCE):
+            words = [word for user, ms in pairs[first : first + KEPT_AWAY_AT_ONCE] for word in (user, b"%d" % ms)]
+            await self._run(KEEP_AWAY, [Keys.meta(tag), Keys.erased(tag)], [ver, *words])
 
     async def eviction_policies(self) -> dict[str, str]:
         return await eviction_policies(self.client)
 
-    async def _run(self, script: str, keys: list[bytes], words: list[bytes]) -> bool:
+    async def _run(self, script: str, keys: list[bytes], words: list[bytes]) -> Any:
         call = [b"EVALSHA", self._sha[script], b"%d" % len(keys), *keys, *words]
         try:
-            return bool(await self._call(call))
+            return await self._call(call)
         except NoScriptError:
             await self.client.script_load(script)
-            return bool(await self._call(call))
+            return await self._call(call)
 
     async def _call(self, words: list[bytes]) -> Any:
         """The raw reply to a command; to a single server it goes packed here, several times as fast as by redis-py."""

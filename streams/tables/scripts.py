@@ -50,6 +50,37 @@ sliced(1, #pairs_, function(i, j) redis.call('MSET', unpack(pairs_, i, j)) end)
     + _FENCE
 )
 
+# KEYS: meta, tombstones, row, push log, queue, leases.  ARGV: user, erased ms, new ver, the row as it was read.
+# Reply: 0 when the row has changed, else bytes of the row, 1 or 0 for push log, queue, lease; tombstone before or ''.
+ERASE = """
+local meta, erased, row, pushes, queue, leased = unpack(KEYS)
+local user, ms = ARGV[1], ARGV[2]
+local seen, before = redis.call('GET', row) or '', redis.call('HGET', erased, user)
+local queued, held = redis.call('ZSCORE', queue, user), redis.call('ZSCORE', leased, user)
+redis.call('HLEN', meta)
+if seen ~= ARGV[4] then return 0 end
+if not before or tonumber(before) < tonumber(ms) then redis.call('HSET', erased, user, ms) end
+redis.call('HSET', meta, 'ver', ARGV[3])
+redis.call('ZREM', queue, user)
+redis.call('ZREM', leased, user)
+redis.call('DEL', row)
+return {#seen, redis.call('DEL', pushes), queued and 1 or 0, held and 1 or 0, before or ''}
+"""
+
+# KEYS: meta, tombstones.  ARGV: new ver, then (user, ms) pairs.
+KEEP_AWAY = """
+local later = false
+for i = 2, #ARGV, 2 do
+  local before = redis.call('HGET', KEYS[2], ARGV[i])
+  if not before or tonumber(before) < tonumber(ARGV[i + 1]) then
+    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+    later = true
+  end
+end
+if later then redis.call('HSET', KEYS[1], 'ver', ARGV[1]) end
+return 1
+"""
+
 # KEYS: meta, rows, catalogue, touched.  ARGV: touched ids (JSON or empty), longest touched stream, four counts of
 # arguments, then (id, row) pairs, (id, entry) pairs, removed ids, (source field, offset) pairs.
 ITEMS = (

@@ -45,11 +45,40 @@ class ItemWrite(NamedTuple):
     sources: Mapping[bytes, int] = {}
 
 
+class Erasure(NamedTuple):
+    """Everything of one user goes, and so do events up to `erased_ms` whenever they are folded.
+
+    `ver` is new, so that whoever holds the user's row loses the next compare-and-set. `seen` is the row as it was read,
+    None for none: one that has changed meanwhile may hold events that are later than `erased_ms`.
+    """
+
+    user: bytes
+    erased_ms: int
+    ver: bytes
+    seen: bytes | None
+
+
+class Removed(NamedTuple):
+    """What an erasure found: bytes of the row, whether there were a push log, a queue entry and a lease.
+
+    `erased_ms`: the tombstone that lay there before, None where there was none.
+    """
+
+    row_bytes: int
+    pushes: bool
+    queued: bool
+    leased: bool
+    erased_ms: int | None
+
+
 class Store(Protocol):
     """A store of record; every method may raise what `streams.tables.weather` calls trouble."""
 
     async def meta(self, tag: bytes) -> dict[bytes, bytes]:
         """The meta hash of a tag, empty when there is none."""
+
+    async def standing(self, tag: bytes) -> tuple[dict[bytes, bytes], dict[bytes, int]]:
+        """The meta hash of a tag, and the tombstones that lie there: at least all those that its `ver` knows of."""
 
     async def set_once(self, tag: bytes, field: str, value: str) -> None:
         """Set a field of the meta hash unless it is set already."""
@@ -65,6 +94,12 @@ class Store(Protocol):
 
     async def commit(self, tag: bytes, move: Move, write: UserWrite | ItemWrite) -> bool:
         """Write and move the fence in one atomic step; False when it does not stand where `move` saw it."""
+
+    async def erase(self, tag: bytes, erasure: Erasure) -> Removed | None:
+        """Remove a user and lay the tombstone in one atomic step; None, and nothing done, when the row has changed."""
+
+    async def keep_away(self, tag: bytes, ver: bytes, erased: Mapping[bytes, int]) -> None:
+        """Lay tombstones of users who have no row here, under a new `ver`; the later of two counts."""
 
     async def eviction_policies(self) -> dict[str, str]:
         """The `maxmemory-policy` of every server that keeps the table, by its name; empty when unknown."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Unpack
@@ -30,7 +30,8 @@ CLASSES = 4
 class UserChange:
     """E events of one chunk: offsets i64[E], whose they are and what they say; read at `now_ms`.
 
-    `heard_ms`: when the delay of the users begins, see `heard`. `late` is told by the fold: events late by outcome.
+    `heard_ms`: when the delay of the users begins, see `heard`. `erased` events were left out of it. `late` is told by
+    the fold: events late by outcome.
     """
 
     offsets: NDArray[np.int64]
@@ -38,18 +39,28 @@ class UserChange:
     columns: Columns
     now_ms: int
     heard_ms: int
+    erased: int = 0
     late: dict[str, int] = field(default_factory=dict)
 
     def take(self, index: NDArray[np.int64]) -> UserChange:
         """The events at `index`."""
         users = [self.users[i] for i in index.tolist()]
-        return UserChange(self.offsets[index], users, self.columns.take(index), self.now_ms, self.heard_ms)
+        return UserChange(self.offsets[index], users, self.columns.take(index), self.now_ms, self.heard_ms, self.erased)
 
     def above(self, fence: int) -> UserChange:
         """The events above a fence: all of them, unless the chunk overlaps what is applied already."""
         if len(self.users) == 0 or self.offsets[0] > fence:
             return self
         return self.take(np.flatnonzero(self.offsets > fence))
+
+    def without(self, erased: Mapping[str, int]) -> UserChange:
+        """The events but for those of erased users up to the time, in ms, that each was erased at."""
+        if erased.keys().isdisjoint(self.users):
+            return self
+        until_ms = np.array([erased.get(user, -1) for user in self.users], np.int64)
+        left = self.take(np.flatnonzero(self.columns.ts_ms > until_ms))
+        left.erased += len(self.users) - len(left.users)
+        return left
 
 
 def together(changes: Sequence[UserChange]) -> UserChange:
@@ -60,6 +71,7 @@ def together(changes: Sequence[UserChange]) -> UserChange:
         Columns._make(map(np.concatenate, zip(*[change.columns for change in changes], strict=True))),
         max(change.now_ms for change in changes),
         min(change.heard_ms for change in changes),
+        sum(change.erased for change in changes),
     )
 
 
@@ -69,7 +81,9 @@ def heard(timestamp_ms: int, now_ms: int) -> int:
 
 
 class UserTable(FencedTable[UserChange]):
-    """Rows of users, and the queue of those to score again; `late` counts events late by outcome.
+    """Rows of users, and the queue of those to score again.
+
+    `late` counts events late by outcome; `results` those left out because their user was "erased" since.
 
     `queueing` false: rows alone, nobody is put into the queue.
     """
@@ -81,10 +95,12 @@ class UserTable(FencedTable[UserChange]):
         self.layout = layout
         self.queueing = queueing
         self.late: Counter[str] = Counter()
+        self.results: Counter[str] = Counter()
         self._delays_ms = layout.declaration.delays_ms
 
-    def _above(self, part: Part, change: UserChange, fence: int) -> UserChange:  # noqa: ARG002
-        return change.above(fence)
+    def _above(self, part: Part, change: UserChange, fence: int) -> UserChange:
+        change = change.above(fence)
+        return change.without(part.erased) if part.erased else change
 
     def _together(self, changes: Sequence[UserChange]) -> UserChange:
         return changes[0] if len(changes) == 1 else together(changes)
@@ -111,6 +127,8 @@ class UserTable(FencedTable[UserChange]):
 
     def _applied(self, change: UserChange) -> None:
         self.late.update(change.late)
+        if change.erased:
+            self.results["erased"] += change.erased
 
 
 def _urgency(priority: NDArray[np.uint8], last_ms: NDArray[np.int64], now_ms: int) -> NDArray[np.uint8]:

@@ -6,11 +6,17 @@ from random import Random
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
+from model_server.holding import Holding
+from model_server.metrics import ModelMetrics
 from model_server.queue import Ack, Client, Lease, LeaseQueue, Taken
 from schemas.keys import Keys
+from streams.service.waiting import Waiting
+from streams.tables.redis_store import RedisStore
+from streams.tables.store import Erasure
 
 T = 1_800_000_000_000
 LEASE_MS = 10_000
@@ -237,3 +243,23 @@ async def test_nothing_to_acknowledge_is_no_call(shop: Shop) -> None:
     worker = shop.worker()
     none: list[Lease] = []
     assert (await worker.acknowledge([]), await worker.extend(none, T)) == ([], [])
+
+
+async def test_a_worker_that_holds_an_erased_user_writes_nothing(shop: Shop) -> None:
+    store, tag, registry = RedisStore(shop.redis), shop.keys.user_tag(0), CollectorRegistry()
+    for user in ("gone", "stays"):
+        await shop.touch(user, T)
+    worker = shop.worker()
+    holding = Holding(worker, Waiting(), ModelMetrics(registry, (0,) * 4), lambda: T + 1)
+    leases = (await worker.lease(T, 10)).leases
+    holding.add(leases)
+    removed = await store.erase(tag, Erasure(b"gone", T, b"new", None))
+    assert removed is not None
+    assert removed.leased
+    await holding.confirm(leases)
+    assert {lease.user for lease in leases if lease in holding} == {b"stays"}
+    acks = [Ack(lease, push_log=b"[]", requeue_ms=T + 5) for lease in leases]
+    assert [ack.lease.user for ack in await worker.acknowledge(acks)] == [b"gone"]
+    assert await shop.redis.get(shop.keys.pushes(tag, b"gone")) is None
+    assert await shop.redis.get(shop.keys.pushes(tag, b"stays")) == b"[]"
+    assert await shop.redis.zscore(shop.keys.queue(tag), "gone") is None
