@@ -55,6 +55,18 @@ async def test_a_rebuild_equals_the_live_rows_and_sends_nothing(live: Installati
     )
 
 
+async def test_who_was_erased_stays_away_from_a_rebuild(live: Installation) -> None:
+    run, kept = run_of(live, "erased"), dict((await rows(live))["users"])
+    gone = min(kept)
+    await done(live, "erase", gone, "--execute")
+
+    told = await done(live, "replay", "--into", run, "--execute")
+
+    assert told["counts"]["results.erased"] > 0
+    del kept[gone]
+    assert (await rows(beside(live, run)))["users"] == kept == (await rows(live))["users"]
+
+
 async def test_two_processes_and_small_chunks_come_to_the_same(live: Installation) -> None:
     run = run_of(live, "two")
     await done(live, "replay", "--into", run, "--execute", "--processes", "2", "--chunk", "37")
