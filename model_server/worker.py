@@ -66,6 +66,7 @@ class Worker:
         self._drain_ms = parts.clock() + max(parts.layout.declaration.delays_ms) if drain else None
         self._batcher: Batcher[Person] = Batcher(parts.settings.limits)
         self.holding = Holding(parts.queue, parts.missing, parts.metrics, parts.clock)
+        self._scored: asyncio.Queue[list[Forwarded] | None] = asyncio.Queue(maxsize=1)
         self._ended: asyncio.Queue[list[Ended] | None] = asyncio.Queue(maxsize=AHEAD)
         self._forward = Forward(parts.items, parts.metrics, parts.clock)
         self._pace = Pace(parts.settings.batch_delay_ms, parts.settings.queue_poll_ms)
@@ -87,7 +88,7 @@ class Worker:
     async def _tell(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             around = [tasks.create_task(each) for each in self._around()]
-            story = [tasks.create_task(each) for each in (self._score_all(), self._emit_all())]
+            story = [tasks.create_task(each) for each in (self._score_all(), self._decide_all(), self._emit_all())]
             await self._lease_all()
             await self._let_go()
             self._closing = True
@@ -165,14 +166,11 @@ class Worker:
         while begun is not None:
             following = asyncio.create_task(self._next_batch())
             try:
-                parts = await self._forward.finish(begun)
-                with self._timed("decide"):
-                    ended = [ended for part in parts for ended in self._settle(part)]
-                await self._ended.put(ended)
+                await self._scored.put(await self._forward.finish(begun))
                 begun = await following
             finally:
                 following.cancel()
-        await self._ended.put(None)
+        await self._scored.put(None)
 
     async def _next_batch(self) -> Begun | None:
         """Wait for a complete batch and begin it; None when no more will come."""
@@ -202,7 +200,14 @@ class Worker:
         yield
         self.parts.metrics.stage_took(stage, 1000 * (perf_counter() - started_s))
 
-    # 4. Decide.
+    # 4. Decide: while the next batch is scored.
+
+    async def _decide_all(self) -> None:
+        while (parts := await self._scored.get()) is not None:
+            with self._timed("decide"):
+                ended = [ended for part in parts for ended in self._settle(part)]
+            await self._ended.put(ended)
+        await self._ended.put(None)
 
     def _settle(self, part: Forwarded) -> list[Ended]:
         prepared, scored, users, parts = part.prepared, part.scored, part.prepared.users, self.parts

@@ -1,6 +1,7 @@
 """How the messages that leave are written: JSON by orjson with CloudEvents headers, ready for a Kafka producer."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,6 +30,7 @@ def cloud_event(**attributes: str | None) -> Headers:
     return [*headers, ("content-type", b"application/json")]
 
 
+@lru_cache(maxsize=1_024)  # a batch's records share their times
 def rfc3339(ts_ms: int) -> str:
     """A time in ms as CloudEvents writes it, in UTC."""
     return datetime.fromtimestamp(ts_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
