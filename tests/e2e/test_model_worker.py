@@ -12,6 +12,7 @@ from model_server.scoring import ItemState, Requests, Scored
 from schemas import decisions, recommendations
 from schemas.items import Item
 from streams.features.columns import item_code
+from streams.operations.erasing import Eraser
 from tests.affected import Popular, Shop, Source, catalogue, now_ms, open_shop, until, visits
 
 HOUR_MS = 3_600_000
@@ -158,6 +159,19 @@ async def test_a_crashed_workers_users_are_scored_again(shop: Shop) -> None:
     first = await shop.sent()
     assert sorted(d.user for d in first.decisions) == ["u1", "u2", "u3"]
     assert len({c.dedup_key for c in first.candidates}) == 3
+
+
+async def test_who_is_erased_while_being_scored_gets_no_push(shop: Shop) -> None:
+    await shop.list_items(*catalogue())
+    await shop.affect(*visits(["u1", "u2"]))
+    async with shop.serving(Source(Popular(seconds=2.0))):
+        await until(lambda: _leased(shop, 2))
+        await Eraser(shop.redis, shop.layout, shop.keys.namespace, "u1", now_ms()).run()
+        await until(lambda: _leased(shop, 0, after=shop))
+    sent = await shop.sent()
+    assert [decision.user for decision in sent.decisions] == ["u2"]
+    assert [candidate.user.id for candidate in sent.candidates] == ["u2"]
+    assert (await shop.push_log("u1"), len(await shop.push_log("u2"))) == ([], 1)
 
 
 async def test_the_dedup_key_survives_a_second_scoring_even_of_a_newer_row(shop: Shop) -> None:
