@@ -30,8 +30,9 @@ from streams.features.declaration import DEFAULT, Declaration
 from streams.features.features_file import load
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout
-from streams.service import http
+from streams.service import http, roll
 from streams.service.clock import Clock
+from streams.service.namespaces import InForce
 from streams.service.outbox import Outbox, OutboxError
 from streams.service.redis import connect, eviction, eviction_policies
 from streams.service.trouble import TROUBLE, passes
@@ -71,13 +72,19 @@ class Life:
         self._rankers, self._clock = rankers, clock or Clock()
         self._waiting = Waiting()
         self._redis: Any = connect(settings.connections)
+        self._roll = roll.Roll(
+            self._redis, settings.connections.namespace, roll.myself("model", self.declaration.schema)
+        )
+        self._told = False
         self._outbox: Outbox | None = None
+        self._source: RankerSource | None = None
         self._worker: Worker | None = None
 
     async def run(self, stop: asyncio.Event) -> int:
         """Live until `stop` is set, the queue is empty in drain mode, or something ends this life; the exit code."""
         address = self.settings.shell.http
-        async with await http.serve(address, live=self.stuck, ready=self.missing, registry=self.registry) as server:
+        probes = {"live": self.stuck, "ready": self.missing, "about": self.about}
+        async with await http.serve(address, registry=self.registry, **probes) as server:
             self.address = server.address
             log.info("Probes and metrics on http://%s/ready", server.address)
             working, stopping = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
@@ -97,6 +104,10 @@ class Life:
             missing["worker"] = "It is starting."
         return missing
 
+    def about(self) -> Mapping[str, str]:
+        """Where this worker stands."""
+        return {"namespace": self._roll.member.namespace}
+
     def stuck(self) -> Mapping[str, str]:
         """What will not come back by itself, each with a sentence."""
         since_ms = None if self._worker is None else self._worker.scoring_since_ms
@@ -105,12 +116,39 @@ class Life:
         return {"ranker": f"A forward pass has been running for {(self._clock() - since_ms) // 1000} s."}
 
     async def _work(self) -> None:
-        parts = await self._arrive()
-        self._worker = Worker(parts, drain=self.drain)
-        await self._worker.run()
+        """Work in the namespace that serves, and go on in another one when that does."""
+        parts = await self._arrive(await roll.place(self._roll, self._ask, self._say, serving=True))
+        while not self._told:
+            worker = self._worker = Worker(parts, drain=self.drain)
+            running, moving = asyncio.create_task(worker.run()), asyncio.create_task(self._next())
+            try:
+                await asyncio.wait({running, moving}, return_when=asyncio.FIRST_COMPLETED)
+                worker.stop()
+                await running
+                if not moving.done():
+                    return
+                parts = moving.result()
+                log.info("Namespace %s serves now.", parts.keys.namespace)
+            finally:
+                running.cancel()
+                moving.cancel()
+                await asyncio.gather(running, moving, return_exceptions=True)
+
+    async def _next(self) -> Parts:
+        """Keep our place on the roll; what to work with next, once something else serves."""
+        here = self._roll.force
+        there = await self._roll.until(lambda force: (force.serving, force.logs) != (here.serving, here.logs))
+        return await self._arrive(there)
+
+    def _say(self, sentence: str) -> None:
+        if sentence:
+            self._waiting.on("namespace", sentence)
+        else:
+            self._waiting.over("namespace")
 
     async def _leave(self, working: "asyncio.Task[None]") -> int:
         """Let the batches under way end, within the time a stop may take."""
+        self._told = True
         if not working.done() and self._worker is not None:
             log.info("Told to stop: finishing the batches under way.")
             self._worker.stop()
@@ -129,11 +167,12 @@ class Life:
         await asyncio.gather(working, return_exceptions=True)
         if self._outbox is not None:
             await self._outbox.stop()
+        await self._roll.leave()
         await self._redis.aclose()
 
-    async def _arrive(self) -> Parts:
-        """Wait for all that is needed."""
-        settings, keys = self.settings, self.settings.connections.keys
+    async def _arrive(self, force: InForce) -> Parts:
+        """Wait for all that is needed to work in the namespace that serves."""
+        settings, keys = self.settings, Keys(force.serving)
         if isinstance(clock := self._clock, Clock):
             await self._ride("the clock", lambda: clock.compare(self._redis.time))
         partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.user_tag(0)))
@@ -143,11 +182,8 @@ class Life:
         await self._ride("Redis (items)", items.load)
         items.advance()
         self.metrics.items_read(len(items.arrays.ids), None)
-        outbox = self._outbox = Outbox(settings.connections, partitions=partitions)
-        await self._waiting.until("Kafka", outbox.start, (KafkaError, OSError))
-        rankers = await asyncio.to_thread(self._rankers, settings, self.declaration)
-        self.metrics.serving(rankers.current().version)
-        await look_for_bundle(rankers, self.metrics)
+        outbox, rankers = await self._reach(partitions)
+        self._roll.works_in(keys.namespace)
         run_id = secrets.token_hex(8)
         return Parts(
             redis=self._redis,
@@ -157,7 +193,11 @@ class Life:
             rankers=rankers,
             outbox=outbox,
             scribe=Scribe(
-                settings.connections.topics, keys.namespace, run_id, self.declaration.schema, settings.policy
+                settings.connections.topics,
+                settings.connections.namespace,
+                run_id,
+                self.declaration.schema,
+                settings.policy,
             ),
             layout=Layout(self.declaration),
             calendar=Calendar(settings.zone),
@@ -165,7 +205,21 @@ class Life:
             missing=self._waiting,
             settings=settings,
             clock=self._clock,
+            former=[Keys(namespace) for namespace in force.logs],
         )
+
+    async def _reach(self, partitions: int) -> tuple[Outbox, RankerSource]:
+        """The producer, connected, and the rankers: made once, whatever serves."""
+        if self._outbox is None:
+            self._outbox = Outbox(self.settings.connections, partitions=partitions)
+        outbox = self._outbox
+        await self._waiting.until("Kafka", outbox.start, (KafkaError, OSError))
+        if self._source is None:
+            rankers = await asyncio.to_thread(self._rankers, self.settings, self.declaration)
+            self.metrics.serving(rankers.current().version)
+            await look_for_bundle(rankers, self.metrics)
+            self._source = rankers
+        return outbox, self._source
 
     async def _refuse_eviction(self) -> None:
         """Raises EvictingError: without the push log of a user there would be too many pushes."""
@@ -174,6 +228,9 @@ class Life:
 
     async def _ride(self, name: str, attempt: Callable[[], Any]) -> Any:
         return await self._waiting.until(name, attempt, TROUBLE, passes=passes)
+
+    async def _ask(self, what: str, attempt: Callable[[], Any]) -> Any:
+        return await self._ride(f"Redis ({what})", attempt)
 
     async def _partitions(self, keys: Keys, tag: bytes) -> int:
         """Partition count behind a tag. Raises NotInitialisedError."""

@@ -30,11 +30,16 @@ USERS, ITEMS = "users", "items"
 SIDES = (USERS, ITEMS)
 
 
+def declared(tools: Tools) -> Declaration:
+    """The declaration of features that the settings name."""
+    return load(tools.features.file) if tools.features.file else DEFAULT
+
+
 class Tables:
     """The tables of an installation in its Redis, and the client they share. `cache_bytes` is for rows of users."""
 
     def __init__(self, tools: Tools, *, cache_bytes: int = 1 << 20) -> None:
-        self.declaration: Declaration = load(tools.features.file) if tools.features.file else DEFAULT
+        self.declaration = declared(tools)
         self.client: Client = connect(tools.connections)
         store, keys, writer = RedisStore(self.client), tools.connections.keys, secrets.token_hex(6)
         self.users = UserTable(store, keys, Layout(self.declaration), writer=writer, cache_bytes=cache_bytes)
