@@ -41,6 +41,12 @@ GROUPS: dict[str, dict[str, Command]] = {
             "model_server.cli", "train", "learn the ranker from a topic or a log and write a bundle", "model"
         ),
     },
+    "Operate it": {
+        "parity": Command("streams.operations.parity_page", "verb", "compare the rows of two namespaces"),
+        "promote": Command(
+            "streams.operations.promote_page", "verb", "bring a run into force in the place of the live namespace"
+        ),
+    },
     "Ask it": {
         "inspect": Command("streams.cli", "inspect", "show what is known of a user, readable"),
         "why": Command("model_server.cli", "why", "show why a user got a push, or did not"),

@@ -42,6 +42,11 @@ class Keys:
         return b"{kairos:%b}:w:%b" % (installation.encode(), worker.encode())
 
     @staticmethod
+    def turn(installation: str) -> bytes:
+        """STRING: who promotes in an installation at the moment."""
+        return b"{kairos:%b}:turn" % installation.encode()
+
+    @staticmethod
     def meta(tag: bytes) -> bytes:
         """HASH: the fence (version token, topic ids, bases, last applied offsets)."""
         return tag + b":m"

@@ -22,7 +22,6 @@ def worker(argv: list[str]) -> int:
     parser.add_argument(
         "--into",
         type=_namespace,
-        default="",
         metavar="NAMESPACE",
         help="fold into this namespace, whatever is in force: into a run that is not promoted yet",
     )
@@ -32,7 +31,7 @@ def worker(argv: list[str]) -> int:
     if read.shell.log_level != "debug":
         for name in ("faust", "mode", "aiokafka"):  # a page of lines at every start and rebalance
             logging.getLogger(name).setLevel(logging.WARNING)
-    return loop.run(work(read, (arguments.only,) if arguments.only else SIDES, into=arguments.into))
+    return loop.run(work(read, (arguments.only,) if arguments.only else SIDES, into=arguments.into or ""))
 
 
 def topics(argv: list[str]) -> int:

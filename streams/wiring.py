@@ -38,9 +38,9 @@ def declared(tools: Tools) -> Declaration:
 class Tables:
     """The tables of an installation in its Redis, and the client they share. `cache_bytes` is for rows of users."""
 
-    def __init__(self, tools: Tools, *, cache_bytes: int = 1 << 20) -> None:
+    def __init__(self, tools: Tools, *, cache_bytes: int = 1 << 20, client: Client | None = None) -> None:
         self.declaration = declared(tools)
-        self.client: Client = connect(tools.connections)
+        self.client: Client = client or connect(tools.connections)
         store, keys, writer = RedisStore(self.client), tools.connections.keys, secrets.token_hex(6)
         self.users = UserTable(store, keys, Layout(self.declaration), writer=writer, cache_bytes=cache_bytes)
         self.items = ItemTable(store, keys, ItemLayout(self.declaration), writer=writer, cache_bytes=cache_bytes)
