@@ -7,7 +7,7 @@ long (start again); 78 refused: an operator must act first.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -20,6 +20,7 @@ from model_server.items import ItemStore
 from model_server.messages import Scribe
 from model_server.metrics import ModelMetrics
 from model_server.queue import LeaseQueue
+from model_server.rows import Former
 from model_server.scoring import RankerSource
 from model_server.settings import ModelSettings
 from model_server.worker import Parts, Worker
@@ -205,14 +206,15 @@ class Life:
             missing=self._waiting,
             settings=settings,
             clock=self._clock,
-            former=[Keys(namespace) for namespace in force.logs],
+            former=await self._ride("Redis (former namespaces)", lambda: self._former(force.logs)),
         )
 
     async def _reach(self, partitions: int) -> tuple[Outbox, RankerSource]:
         """The producer, connected, and the rankers: made once, whatever serves."""
         if self._outbox is None:
-            self._outbox = Outbox(self.settings.connections, partitions=partitions)
+            self._outbox = Outbox(self.settings.connections)
         outbox = self._outbox
+        outbox.partitions = partitions
         await self._waiting.until("Kafka", outbox.start, (KafkaError, OSError))
         if self._source is None:
             rankers = await asyncio.to_thread(self._rankers, self.settings, self.declaration)
@@ -220,6 +222,11 @@ class Life:
             await look_for_bundle(rankers, self.metrics)
             self._source = rankers
         return outbox, self._source
+
+    async def _former(self, logs: Sequence[str]) -> list[Former]:
+        """Where push logs were kept before; what was never initialised, or is gone, holds none."""
+        counts = [(Keys(name), await self._redis.hget(Keys.meta(Keys(name).user_tag(0)), "n")) for name in logs]
+        return [Former(keys, int(count)) for keys, count in counts if count is not None]
 
     async def _refuse_eviction(self) -> None:
         """Raises EvictingError: without the push log of a user there would be too many pushes."""

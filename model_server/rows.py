@@ -1,20 +1,32 @@
 """The stored state of leased users: feature row and push log, all of them in one round trip."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from model_server.policy.pushes import together
 from model_server.queue import Client, Lease
 from schemas.keys import Keys
+from schemas.partition import partition_of
 
 Stored = tuple[bytes | None, bytes | None]
 """Bytes of a user's row and of its push log, None where there is none yet."""
 
 
-async def read(redis: Client, keys: Keys, leases: Sequence[Lease], former: Sequence[Keys] = ()) -> list[Stored]:
+class Former(NamedTuple):
+    """A namespace that served before, and its partitions of users."""
+
+    keys: Keys
+    partitions: int
+
+    def pushes(self, user: bytes) -> bytes:
+        """The key of a user's push log there."""
+        return self.keys.pushes(self.keys.user_tag(partition_of(user, self.partitions)), user)
+
+
+async def read(redis: Client, keys: Keys, leases: Sequence[Lease], former: Sequence[Former] = ()) -> list[Stored]:
     """Row and push log of each lease, in order: one MGET a partition, all in one pipeline. Raises RedisError.
 
-    `former` are the namespaces that served before: what was pushed from there counts as well, and is asked for alike.
+    `former` are the namespaces that served before: what was pushed from there counts as well.
     """
     groups: dict[int, list[int]] = {}
     for i, lease in enumerate(leases):
@@ -28,14 +40,13 @@ async def read(redis: Client, keys: Keys, leases: Sequence[Lease], former: Seque
         pipe.execute_command(
             "MGET", *[keys.row(tag, user) for user in users], *[keys.pushes(tag, user) for user in users]
         )
-        for old in former:
-            old_tag = old.user_tag(partition)
-            pipe.execute_command("MGET", *[old.pushes(old_tag, user) for user in users])
-    stored: list[Stored] = [(None, None)] * len(leases)
+    asked = [old.pushes(lease.user) for old in former for lease in leases]
+    for key in asked:
+        pipe.execute_command("GET", key)
     answers = await pipe.execute()
-    for at, members in enumerate(groups.values()):
-        values, *older = answers[at * (1 + len(former)) : (at + 1) * (1 + len(former))]
-        logs = zip(values[len(members) :], *older, strict=True)
-        for i, row, kept in zip(members, values[: len(members)], logs, strict=True):
-            stored[i] = (row, together(kept))
+    older = [answers[len(groups) + at :: len(leases)] for at in range(len(leases))] if former else [[]] * len(leases)
+    stored: list[Stored] = [(None, None)] * len(leases)
+    for members, values in zip(groups.values(), answers[: len(groups)], strict=True):
+        for i, row, log in zip(members, values[: len(members)], values[len(members) :], strict=True):
+            stored[i] = (row, together([log, *older[i]]))
     return stored

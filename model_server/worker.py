@@ -27,6 +27,7 @@ from model_server.pace import Pace
 from model_server.policy.decide import Ending, decide
 from model_server.policy.pushes import columns
 from model_server.queue import Ack, Client, Lease, LeaseQueue, Taken
+from model_server.rows import Former
 from model_server.scoring import I64, RankerSource
 from model_server.settings import ModelSettings
 from schemas.keys import Keys
@@ -56,7 +57,7 @@ class Parts:
     missing: Missing
     settings: ModelSettings
     clock: Callable[[], int]
-    former: Sequence[Keys] = ()
+    former: Sequence[Former] = ()
 
 
 class Worker:

@@ -76,7 +76,12 @@ def _crash(app: object) -> Callable[[], Awaitable[None]]:
 
     async def wait() -> None:
         await app._crashed.wait()  # type: ignore[attr-defined]
-        raise app._crash_reason or RuntimeError("the app crashed without a reason")  # type: ignore[attr-defined]
+        reason = app._crash_reason  # type: ignore[attr-defined]
+        # Raised as it is, a cancellation would look like the end of this task, and the worker's like a wish.
+        if reason is None or isinstance(reason, asyncio.CancelledError):
+            message = f"the app crashed without a reason of its own ({reason!r})"
+            raise RuntimeError(message) from reason
+        raise reason
 
     return wait
 

@@ -117,8 +117,9 @@ def refuse_other_schema(schema: int, stored: Sequence[bytes | None]) -> None:
         if blob and not blob.startswith(mine):
             message = (
                 f"a stored row has schema {int.from_bytes(blob[:4], 'little')}, this process reads schema {schema}: "
-                "the declaration changed, or KAIROS_FEATURES is not set here. Use the old features.toml, or rebuild "
-                "into a new namespace: docs/features.md"
+                "the declaration changed, or KAIROS_FEATURES is not set here. Use the old features.toml, or build rows "
+                "under the new one beside these, by `kairos replay --mode rebuild --into NAME --execute` and then "
+                "`kairos promote NAME --execute`, where NAME is a new namespace (docs/promote.md)"
             )
             raise SchemaMismatchError(message)
 

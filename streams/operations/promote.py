@@ -21,6 +21,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 
+from schemas.keys import Keys
 from streams.operations.catching_up import SOON, catch_up, tail
 from streams.operations.promote_plan import Plan, Refusal
 from streams.service import namespaces, roll
@@ -28,6 +29,7 @@ from streams.service.namespaces import InForce
 from streams.service.redis import Client
 from streams.settings import StreamSettings
 from streams.tables import queues, scan
+from streams.tables.look import partitions_of
 from streams.tables.queues import Turn
 
 MOVING, QUEUES, SWEEPING = "moving", "queues", "sweeping"
@@ -136,27 +138,33 @@ class Promotion:
         return await self._write(force, force._replace(origin="", target="", step=""))
 
     async def _drain(self, force: InForce) -> queues.Left:
-        plan = self.plan
-        old, new = (self.settings.connections.within(name).keys for name in (force.origin, force.target))
-        return await queues.move(self.client, old, new, plan.partitions)
+        old, new = Keys(force.origin), Keys(force.target)
+        counts = [await partitions_of(self.client, keys.user_tag(0)) or 0 for keys in (old, new)]
+        return await queues.move(self.client, old, new, *counts)
+
+    async def _fences(self, namespace: str) -> list[dict[tuple[str, bytes], int]]:
+        """Last applied offsets of users by partition, then by topic and what that topic's id is."""
+        keys = Keys(namespace)
+        count = await partitions_of(self.client, keys.user_tag(0)) or 0
+        metas = await scan.metas(self.client, [keys.user_tag(p) for p in range(count)])
+        return [
+            {(topic, meta.get(f"i:{topic}".encode(), b"")): at for topic, at in scan.fences(meta).items()}
+            for meta in metas
+        ]
 
     async def _behind(self, ahead: str, behind: str) -> int:
-        """Records of users that `ahead` has applied and `behind` has not."""
-        tags = [self.settings.connections.within(name).keys.user_tag for name in (ahead, behind)]
-        metas = [await scan.metas(self.client, [tag(p) for p in range(self.plan.partitions)]) for tag in tags]
-        pairs = zip(*[map(scan.fences, side) for side in metas], strict=True)
+        """Records of users that `ahead` has applied and `behind` has not, of topics that both were built from."""
+        # Not strict: a topic that has grown since keeps the offsets of the partitions that it had.
+        pairs = zip(await self._fences(ahead), await self._fences(behind), strict=False)
         return sum(max(0, one[topic] - other[topic]) for one, other in pairs for topic in one.keys() & other.keys())
 
     async def _level(self, ahead: str, behind: str, within_s: float) -> bool:
         """Whether `behind` has applied, or applies soon, all that `ahead` has applied by now."""
-        # `behind` is read against offsets of this moment: later ones are those of who follows both.
-        tag = self.settings.connections.within(ahead).keys.user_tag
-        seen = list(map(scan.fences, await scan.metas(self.client, [tag(p) for p in range(self.plan.partitions)])))
-        other = self.settings.connections.within(behind).keys.user_tag
+        seen = await self._fences(ahead)
         until_s = time.monotonic() + within_s
         while True:
-            now = map(scan.fences, await scan.metas(self.client, [other(p) for p in range(self.plan.partitions)]))
-            if all(there.get(t, at) >= at for one, there in zip(seen, now, strict=True) for t, at in one.items()):
+            pairs = zip(seen, await self._fences(behind), strict=False)
+            if all(other.get(topic, -1) >= at for one, other in pairs for topic, at in one.items()):
                 return True
             if time.monotonic() >= until_s:
                 return False

@@ -15,8 +15,8 @@ from streams.service.namespaces import InForce
 from streams.service.redis import Client
 from streams.service.roll import Member
 from streams.settings import StreamSettings
-from streams.tables import scan
 from streams.tables.errors import TableError
+from streams.tables.look import partitions_of
 from streams.wiring import Tables, declared
 
 
@@ -82,7 +82,7 @@ async def plan(client: Client, settings: StreamSettings, target: str) -> Plan:
     installation = settings.connections.namespace
     force = await namespaces.in_force(client, installation)
     known = await namespaces.runs(client, installation)
-    partitions = await _refuse_other_topics(client, settings, force.live, target, list(known))
+    partitions = await _partitions(client, target, list(known))
     members = await roll.present(client, installation)
     made = Plan(force, target, partitions, 0, tuple(members), known.get(target, {}))
     if force.step or made.in_force:
@@ -96,35 +96,17 @@ async def plan(client: Client, settings: StreamSettings, target: str) -> Plan:
         return Plan(force, target, partitions, await log.lag(), tuple(members), known.get(target, {}))
 
 
-async def _refuse_other_topics(
-    client: Client, settings: StreamSettings, live: str, target: str, known: list[str]
-) -> int:
-    """Partitions of users, the same on both sides, which must have been built from the same topics."""
-    own = set(settings.connections.topics.user_inputs) | {settings.connections.topics.items}
-    counted = 0
-    for what, tag_of in (("users", "user_tag"), ("items", "item_tag")):
-        sides = [await scan.metas(client, [getattr(Keys(name), tag_of)(0)]) for name in (live, target)]
-        (one,), (other,) = sides
-        if b"n" not in other:
-            runs = f"; runs are {', '.join(sorted(known))}" if known else ""
-            text = (
-                f"There is no namespace {target} in this Redis{runs}: build it by `kairos replay --mode rebuild --into "
-                f"{target} --execute`."
-            )
-            raise Refusal(text)
-        if one.get(b"n") != other[b"n"]:
-            text = (
-                f"{target} was built over {other[b'n'].decode()} partitions of {what}, {live} over "
-                f"{one.get(b'n', b'0').decode()}: build it anew from the topics of today."
-            )
-            raise Refusal(text)
-        for topic in own:
-            name = f"i:{topic}".encode()
-            if name in one and one[name] != other.get(name):
-                text = f"{target} was built from another topic {topic} than {live}: build a new one from it."
-                raise Refusal(text)
-        counted = counted or int(other[b"n"])
-    return counted
+async def _partitions(client: Client, target: str, known: list[str]) -> int:
+    """Partitions of users that a namespace has. Raises Refusal where there is no such namespace."""
+    count = await partitions_of(client, Keys(target).user_tag(0))
+    if count is None:
+        runs = f"; runs are {', '.join(sorted(known))}" if known else ""
+        text = (
+            f"There is no namespace {target} in this Redis{runs}: build it by `kairos replay --mode rebuild --into "
+            f"{target} --execute`."
+        )
+        raise Refusal(text)
+    return count
 
 
 def _refuse_other_schema(target: str, schema: int | None, mine: int, members: list[Member]) -> None:

@@ -40,14 +40,15 @@ async def look(
     name = user.encode()
     partition = partition_of(name, partitions)
     tag = keys.user_tag(partition)
+    counted = [(old, count) for old in former if (count := await partitions_of(client, old.user_tag(0)))]
     pipe = client.pipeline(transaction=False)
     pipe.get(Keys.row(tag, name))
     pipe.hgetall(Keys.meta(tag))
     pipe.zscore(Keys.queue(tag), name)
     pipe.zscore(Keys.leased(tag), name)
     pipe.get(Keys.pushes(tag, name))
-    for old in former:
-        pipe.get(Keys.pushes(old.user_tag(partition), name))
+    for old, count in counted:
+        pipe.get(Keys.pushes(old.user_tag(partition_of(name, count)), name))
     row, meta, queued, leased, *logs = await pipe.execute()
     pushes = [push for log in logs if log for push in orjson.loads(log)]
     newest = {push["dedup_key"]: push for push in reversed(pushes)}

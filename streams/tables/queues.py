@@ -7,9 +7,11 @@ it was queued anew meanwhile.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any, NamedTuple
 
 from schemas.keys import Keys
+from schemas.partition import partition_of
 from streams.service.redis import Client
 
 PAGE = 1_000
@@ -55,18 +57,22 @@ class Left(NamedTuple):
     leased: int
 
 
-async def move(client: Client, old: Keys, new: Keys, partitions: int) -> Left:
+async def move(client: Client, old: Keys, new: Keys, old_partitions: int, new_partitions: int) -> Left:
     """Move all who are queued in `old`, and those whose leases there ran out, to the queues of `new`."""
     redis: Any = client
     moved = queued = leased = 0
-    for partition in range(partitions):
+    for partition in range(old_partitions):
         tag = old.user_tag(partition)
         leased += await redis.eval(EXPIRED, 2, Keys.leased(tag), Keys.queue(tag), PAGE)
         while True:
             page = await redis.zrange(Keys.queue(tag), 0, PAGE - 1, withscores=True)
             if not page:
                 break
-            await redis.zadd(Keys.queue(new.user_tag(partition)), {user: int(score) for user, score in page}, lt=True)
+            there: dict[int, dict[bytes, int]] = defaultdict(dict)
+            for user, score in page:
+                there[partition_of(user, new_partitions)][user] = int(score)
+            for other, scores in there.items():
+                await redis.zadd(Keys.queue(new.user_tag(other)), scores, lt=True)
             pairs = [word for user, score in page for word in (int(score), user)]
             left = await redis.eval(OFF, 1, Keys.queue(tag), *pairs)
             moved += len(page)
