@@ -61,7 +61,7 @@ class Promoted(Installation):
 
     async def promote(self, *options: str) -> dict[str, Any]:
         """Run `kairos promote OPTIONS --json`, which has to end well; what it told."""
-        done = await asyncio.to_thread(self.run, "promote", *options, "--json")
+        done = await asyncio.to_thread(self.run, "promote", *options, "--json", timeout_s=180)
         logs = "\n".join(path.read_text(errors="replace")[-2000:] for path in self.folder.glob("*.log"))
         assert done.returncode == 0, f"{done.stderr}\n{done.stdout}\n{logs}"
         return dict(orjson.loads(done.stdout))

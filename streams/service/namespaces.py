@@ -103,7 +103,8 @@ async def schema_of(client: Client, keys: Keys) -> int | None:
     for partition in range(item_partitions):
         found = await client.execute_command("HRANDFIELD", keys.item_rows(keys.item_tag(partition)), 1, "WITHVALUES")
         if found:
-            return int.from_bytes(found[1][:4], "little")
+            pair = found[0] if isinstance(found[0], list) else found  # by the version of the protocol
+            return int.from_bytes(pair[1][:4], "little")
     return None
 
 
