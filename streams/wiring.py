@@ -55,7 +55,9 @@ class Tables:
         return seconds, microseconds
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and let go of all rows."""
+        self.users.release_all()
+        self.items.release_all()
         await self.client.aclose()
 
 

@@ -20,17 +20,20 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from schemas.keys import Keys
 from streams.chunks.chunking import LogCut, SeekOverdue, TopicGone
 from streams.chunks.liveness import EXIT_STUCK
 from streams.features.blobs import UnreadableError
+from streams.features.rows import mismatch
 from streams.life import Life
 from streams.needs import reach_kafka, reach_redis
 from streams.service import http, roll
+from streams.service.namespaces import schema_of
 from streams.service.outbox import OutboxError
 from streams.service.redis import connect
 from streams.service.waiting import Waiting
 from streams.settings import StreamSettings
-from streams.tables.errors import Broken, Refused
+from streams.tables.errors import Broken, OtherDeclaration, Refused
 from streams.tables.weather import Weather
 from streams.wiring import Wiring, declared
 
@@ -98,11 +101,11 @@ class Worker:
         self.life = life
         living, moving = asyncio.create_task(life.live()), asyncio.create_task(self._moved(namespace))
         await asyncio.wait({living, stopping, moving}, return_when=asyncio.FIRST_COMPLETED)
-        moved = not living.done() and not stopping.done()
+        moved = moving.done() and not moving.exception() and not living.done() and not stopping.done()
         if moved:
             logger.info("Namespace %s is in force now: leaving %s for it.", self.roll.force.live, namespace)
         else:
-            self.code = _code(living)
+            self.code = _code(living if living.done() or not moving.done() else moving)
         moving.cancel()
         await life.end(living)
         self.life = None
@@ -117,8 +120,15 @@ class Worker:
         else:
             placing = roll.place(self.roll, weather.ride, self._say, serving=False)
             namespace = (await reach_redis(weather, self.waiting, placing)).live
+        schema = await reach_redis(weather, self.waiting, self._schema_of(namespace, weather))
+        if schema not in (None, self.roll.member.schema):
+            text = f"Namespace {namespace} holds rows of {mismatch(schema or 0, self.roll.member.schema)}."
+            raise OtherDeclaration(text)
         self.roll.works_in(namespace)
         return namespace
+
+    async def _schema_of(self, namespace: str, weather: Weather) -> int | None:
+        return await weather.ride("reading a row's schema", lambda: schema_of(self._client, Keys(namespace)))
 
     def _say(self, sentence: str) -> None:
         if sentence:

@@ -24,6 +24,8 @@ POLL_S = 0.5
 PRESENT_S = 10
 """A worker that said nothing for so long is taken for gone."""
 
+LEAVE_WITHIN_S = 1.0
+
 log = logging.getLogger(__name__)
 
 
@@ -98,8 +100,9 @@ class Roll:
     async def leave(self) -> None:
         """Be gone at once."""
         try:
-            await self._client.delete(Keys.worker(self.installation, self.member.id))
-            await self._client.srem(Keys.workers(self.installation), self.member.id)
+            async with asyncio.timeout(LEAVE_WITHIN_S):
+                await self._client.delete(Keys.worker(self.installation, self.member.id))
+                await self._client.srem(Keys.workers(self.installation), self.member.id)
         except TROUBLE as error:
             log.debug("Nothing took our name off the roll, it falls off by itself: %r", error)
 
