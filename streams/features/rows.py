@@ -122,9 +122,10 @@ def refuse_other_schema(schema: int, stored: Sequence[bytes | None]) -> None:
 def mismatch(stored: int, mine: int) -> str:
     """The rest of a sentence on rows of another schema, with the ways out."""
     return (
-        f"schema {stored}, this process reads schema {mine}: the declaration changed, or KAIROS_FEATURES is not set here. "
-        "Use the old features.toml, or build rows under the new one beside these, by `kairos replay --mode rebuild "
-        "--into NAME --execute` and then `kairos promote NAME --execute`, where NAME is a new namespace (docs/promote.md)"
+        f"schema {stored}, this process reads schema {mine}: the declaration changed, or KAIROS_FEATURES is not set "
+        "here. Use the old features.toml, or build rows under the new one beside these, by `kairos replay --mode "
+        "rebuild --into NAME --execute` and then `kairos promote NAME --execute`, where NAME is a new namespace "
+        "(docs/promote.md)"
     )
 
 

@@ -108,6 +108,8 @@ def page(planned: Plan) -> str:
 
 
 def _built(planned: Plan) -> str:
+    if planned.target in planned.force.logs:
+        return "it was in force before"
     if not planned.run:
         return "by workers of its own (no run of this name is registered)"
     created_ms = planned.run.get("created_ms")
