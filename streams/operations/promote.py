@@ -36,7 +36,8 @@ MOVING, QUEUES, SWEEPING = "moving", "queues", "sweeping"
 PAUSE_S = 0.1
 WITHIN_S = 90.0
 """How long one step may take: the lease of a worker that died, and a group that settles without it."""
-LEVEL_WITHIN_S = 10.0
+MOMENT_S, LEVEL_WITHIN_S = 2.0, 10.0
+"""How long the old namespace may take to apply what the run has: first while both follow the log, then at the most."""
 LOGS_KEPT = 8
 
 
@@ -89,7 +90,7 @@ class Promotion:
             if await log.lag() > SOON:
                 await catch_up(within, log.lag, self._tell_lag)
         # Who is queued in the run by what the old namespace has applied as well is queued, or was scored, there.
-        if await self._level(plan.target, force.live, 0.0):
+        if await self._level(plan.target, force.live, MOMENT_S):
             gone = await queues.empty(self.client, plan.keys, plan.partitions, self._turn.until_ms)
             if gone and not await self._level(plan.target, force.live, LEVEL_WITHIN_S):
                 text = (
