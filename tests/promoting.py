@@ -28,7 +28,7 @@ from streams.settings import StreamSettings
 from tests.installation import ROOT, Installation, events
 
 RESCORES = {kind.wire for kind in DEFAULT.kinds if kind.priority is not None}
-SCORING = {"KAIROS_QUIET_HOURS": "00:00-00:00", "KAIROS_MIN_SCORE": "0"}
+SCORING = {"KAIROS_QUIET_HOURS": "00:00-00:00", "KAIROS_MIN_SCORE": "0", "KAIROS_LEASE_S": "60"}
 
 
 class Promoted(Installation):
