@@ -26,6 +26,7 @@ from streams.chunks.liveness import EXIT_STUCK
 from streams.features.blobs import UnreadableError
 from streams.features.rows import mismatch
 from streams.life import Life
+from streams.metrics import not_ready
 from streams.needs import reach_kafka, reach_redis
 from streams.service import http, roll
 from streams.service.namespaces import schema_of
@@ -151,7 +152,9 @@ class OfThisLife(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        if self.worker.life is not None:
+        if self.worker.life is None:
+            yield not_ready()
+        else:
             yield from self.worker.life.wiring.registry.collect()
 
 
