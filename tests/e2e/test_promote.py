@@ -17,7 +17,7 @@ from tests.installation import events
 from tests.promoting import Promoted, killed
 from tests.worker_process import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
