@@ -35,7 +35,7 @@ async def _measure(lab: Lab) -> tuple[float, float, float]:
     (folder := Path(lab.folder) / "promote").mkdir()
     shop = Promoted(lab.broker.address, lab.valkey.url, "promote.", "promote", folder)
     try:
-        assert (await shop.set_up())[0] == 0
+        assert (await shop.set_up(partitions=8, item_partitions=8))[0] == 0
         await shop.send(events(shop.topics, 2_000))
         workers = [shop.worker(), shop.worker()]
         shop.model()
