@@ -65,6 +65,10 @@ GROUPS: dict[str, dict[str, Command]] = {
         "analyze": Command(
             "streams.operations.analyze", "analyze", "what is in a log or a topic, before it is imported"
         ),
+        "parity": Command("streams.operations.parity_page", "verb", "compare the rows of two namespaces"),
+        "promote": Command(
+            "streams.operations.promote_page", "verb", "bring a run into force in the place of the live namespace"
+        ),
     },
     "Ask it": {
         "inspect": Command("streams.cli", "inspect", "show what is known of a user, readable"),

@@ -12,6 +12,7 @@ from rich.markup import escape
 from streams.admin import administering, create_topics, describe, initialise
 from streams.service.entry import NoEntryError, entering
 from streams.service.kafka import client_options
+from streams.service.namespaces import in_force
 from streams.service.trouble import clause
 from streams.settings import Tools
 from streams.tables.errors import TableError
@@ -86,11 +87,21 @@ class SetUp:
         self.console.print(f"{'ready':>8}  offsets of {len(by_topic)} topics mean something in Redis from now on")
         return 0
 
+    async def _in_force(self, tables: Tables) -> Tables:
+        """The tables of the namespace that stream workers fold into, and its topics; closed with those given."""
+        ride, namespace = tables.users.weather.ride, self.tools.connections.namespace
+        force = await ride("asking which namespace is in force", lambda: in_force(tables.client, namespace))
+        if force.live == namespace:
+            return tables
+        self.tools = self.tools.within(force.live)
+        self.planned = plan(self.tools.connections.topics, self.layout)
+        return Tables(self.tools, client=tables.client)
+
     async def _attempt(self, do: Callable[[Tables], Awaitable[int]]) -> int:
         tables = Tables(self.tools)
         try:
             async with entering(self.tools.connections), asyncio.timeout(ANSWER_WITHIN_S):
-                return await do(tables)
+                return await do(await self._in_force(tables))
         except TableError as refusal:
             self.console.print(f"[red]✗[/] {escape(str(refusal))}")
         except NoEntryError as refusal:
