@@ -18,13 +18,14 @@ from streams.service.redis import connect
 from streams.service.trouble import TROUBLE, clause, passes, remedy
 from streams.settings import Tools
 from streams.tables.look import item_names, look, partitions_of
-from streams.wiring import Tables
+from streams.wiring import Tables, declared
 
 
 async def inspect_user(tools: Tools, user: str, *, as_json: bool, newest: int) -> int:
     """Print a user; 0, or 1 after saying why there is nothing."""
     for _, _, sentence in bad_ids("user_id", [user]):
         return _complain(sentence)
+    declared(tools)  # a wrong file of features is a wrong setting, be Redis there or not
     client = connect(tools.connections)
     tables = None
     try:

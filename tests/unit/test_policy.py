@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from model_server.policy import decide as deciding
 from model_server.policy.decide import Ending, Outcome, admit, decide
 from model_server.policy.identity import collapse_key, dedup_key
-from model_server.policy.pushes import KEPT, Push, columns, decode, encode, mark_retracted, retractions, together
+from model_server.policy.pushes import KEPT, Push, columns, decode, encode, mark_retracted, retractions
 from model_server.policy.rules import ITEM_RULES, USER_RULES, ItemFacts, UserFacts, Verdict, already_bought
 from model_server.policy.settings import DAY_MS, PolicySettings
 from streams.service.settings import SettingsError, read
@@ -290,20 +288,3 @@ def test_an_item_rule_may_hold_a_user_back_where_nothing_else_can_be_sent(
     ending = decided(items(2, **facts))
 
     assert (ending.outcome, ending.steps[-1].rule, ending.picks, ending.retry_ms) == (outcome, rule, picks, retry_ms)
-
-
-def test_logs_of_several_namespaces_are_one_log() -> None:
-    first, second, third = (push(7 + i, sent_ms=T + i, dedup="abc"[i]) for i in range(3))
-    back = replace(first, retracted=True)
-    assert together([None, None]) is None
-    assert together([None, encode([first])]) == encode([first])
-    assert decode(together([encode([second, third]), encode([first, second])])) == (first, second, third)
-    assert decode(together([encode([back]), encode([first])])) == (back,)
-    assert decode(together([encode([first]), encode([back])])) == (back,)
-
-
-@given(st.lists(st.booleans(), max_size=40), st.integers(0, 40))
-def test_a_log_cut_in_two_anywhere_is_the_same_log(retracted: list[bool], at: int) -> None:
-    log = [replace(push(i, sent_ms=T + i, dedup=f"{i}"), retracted=gone) for i, gone in enumerate(retracted)]
-    whole = decode(encode(log))
-    assert decode(together([encode(log[at:]), encode(log[: at + 3])])) == whole
