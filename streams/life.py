@@ -18,7 +18,7 @@ from streams.wiring import Wiring
 
 
 class Life:
-    """Reads and applies from `live` to `end`; `missing` is what keeps it from that. `code` is for a forced end."""
+    """Reads and applies from `live` to `stop`; `missing` is what keeps it from that. `code` is for a forced end."""
 
     def __init__(self, wiring: Wiring, waiting: Waiting, code: Callable[[], int]) -> None:
         self.wiring, self.waiting, self.code = wiring, waiting, code
@@ -64,8 +64,8 @@ class Life:
     def _end_process(self, cause: str, remedy: str) -> None:
         end_process(cause, remedy, self.code())
 
-    async def end(self, living: asyncio.Task[None]) -> None:
-        """Stop everything; the liveness probe ends the process if that hangs."""
+    async def stop(self, living: asyncio.Task[None]) -> None:
+        """Read and apply no more; the liveness probe ends the process if that hangs."""
         living.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await living
@@ -74,6 +74,9 @@ class Life:
                 await side.app.stop()
         if self._probe is not None:
             self._probe.stop()
+
+    async def close(self) -> None:
+        """Let what is on its way come to its end, and close what is open; after `stop`."""
         await self.wiring.outbox.stop()
         # A write that its actor was cancelled out of runs to its end; only then may the connections go.
         rest = asyncio.all_tasks() - self._others - {asyncio.current_task()}

@@ -54,6 +54,7 @@ class Worker:
         self.waiting = Waiting()
         self.code = EXIT_STUCK  # until a better reason to leave is known
         self.life: Life | None = None
+        self._closing: list[asyncio.Task[None]] = []
         self.registry = CollectorRegistry()
         self.registry.register(OfThisLife(self))
         schema = declared(settings.tools).schema
@@ -73,6 +74,7 @@ class Worker:
                     self.code = EXIT_STUCK
             finally:
                 stopping.cancel()
+                await asyncio.gather(*self._closing)
                 await self.roll.leave()
                 await self._client.aclose()
         return self.code
@@ -110,7 +112,12 @@ class Worker:
         if self.code and not moved:
             _hush()
         moving.cancel()
-        await life.end(living)
+        await life.stop(living)
+        closing = asyncio.create_task(life.close())
+        if moved:
+            self._closing.append(closing)  # the next life need not wait for it
+        else:
+            await closing
         self.life = None
         return moved
 

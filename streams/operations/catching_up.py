@@ -78,4 +78,5 @@ async def catch_up(
             if done:
                 living.result()
     finally:
-        await life.end(living)
+        await life.stop(living)
+        await life.close()

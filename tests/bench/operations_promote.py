@@ -23,7 +23,7 @@ def promote_figures(lab: Lab) -> list[Figure]:
     """Seconds of the command, and the longest time in which nothing was applied, there and in a rebalance."""
     lab.say("a promotion while events flow")
     promote_s, rebalance_s, pause_s = asyncio.run(_measure(lab))
-    how = f"two workers, a model worker, {PER_S} events/s, a run built a moment ago"
+    how = f"two workers, a model worker, {PER_S} events/s, a run that was followed until then"
     return [
         figure("promote: from --execute to in force", promote_s, "s", (AT_MOST, 5.0), how),
         figure("promote: longest pause of live work over that of a rebalance", pause_s / rebalance_s, "", None, how),
@@ -44,7 +44,6 @@ async def _measure(lab: Lab) -> tuple[float, float, float]:
         await asyncio.gather(*[worker.ready() for worker in (*workers, follower)])
         await shop.applied()
         await run.applied()
-        follower.term()  # while one follows, the run does not pause at all
         async with shop.flowing(PER_S):
 
             async def rebalance() -> None:
@@ -53,6 +52,7 @@ async def _measure(lab: Lab) -> tuple[float, float, float]:
                 await asyncio.to_thread(third.term)
 
             _, rebalance_s = await _paused(shop, rebalance)
+            await asyncio.to_thread(follower.term)  # while one follows, the run does not pause at all
             took: dict[str, Any] = {}
 
             async def promote() -> None:

@@ -129,7 +129,7 @@ async def test_one_that_stands_in_the_middle_can_go_back(shop: Promoted) -> None
 async def test_what_must_not_come_into_force_is_refused_with_the_way_out(shop: Promoted) -> None:
     async def refused(*options: str, **env: str) -> str:
         before, shop.env = shop.env, {**shop.env, **env}
-        done = await asyncio.to_thread(shop.run, "promote", *options, "--execute")
+        done = await asyncio.to_thread(shop.run, "promote", *options, "--execute", timeout_s=180)
         shop.env = before
         assert done.returncode == 78, done.stderr + done.stdout
         return done.stderr
