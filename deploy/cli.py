@@ -65,6 +65,10 @@ GROUPS: dict[str, dict[str, Command]] = {
         "analyze": Command(
             "streams.operations.analyze", "analyze", "what is in a log or a topic, before it is imported"
         ),
+        "parity": Command("streams.operations.parity_page", "verb", "compare the rows of two namespaces"),
+        "promote": Command(
+            "streams.operations.promote_page", "verb", "bring a run into force in the place of the live namespace"
+        ),
         "erase": Command("streams.operations.erase", "verb", "remove a person from the rows, and keep the person away"),
         "export": Command("streams.operations.export", "verb", "write down all that is kept of a person, as JSON"),
     },

@@ -7,7 +7,7 @@ long (start again); 78 refused: an operator must act first.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -20,6 +20,7 @@ from model_server.items import ItemStore
 from model_server.messages import Scribe
 from model_server.metrics import ModelMetrics
 from model_server.queue import LeaseQueue
+from model_server.rows import Former
 from model_server.scoring import RankerSource
 from model_server.settings import ModelSettings
 from model_server.worker import Parts, Worker
@@ -31,10 +32,10 @@ from streams.features.declaration import DEFAULT, Declaration
 from streams.features.features_file import load
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout
-from streams.service import http
+from streams.service import http, roll
 from streams.service.clock import Clock
 from streams.service.entry import Doorkeeper
-from streams.service.namespaces import beside
+from streams.service.namespaces import InForce, beside, in_force
 from streams.service.outbox import Outbox, OutboxError
 from streams.service.redis import connect, eviction, eviction_policies
 from streams.service.trouble import TROUBLE, clause, passes, remedy
@@ -83,14 +84,20 @@ class Life:
         self._rankers, self._clock = rankers, clock or Clock()
         self._waiting = Waiting()
         self._redis: Any = connect(settings.connections)
+        self._roll = roll.Roll(
+            self._redis, settings.connections.namespace, roll.myself("model", self.declaration.schema)
+        )
+        self._told = False
         self._outbox: Outbox | None = None
+        self._source: RankerSource | None = None
         self._worker: Worker | None = None
         self._doorkeeper = Doorkeeper(settings.connections, lambda: self._outbox is not None and self._outbox.trouble)
 
     async def run(self, stop: asyncio.Event) -> int:
         """Live until `stop` is set, the queue is empty in drain mode, or something ends this life; the exit code."""
         address = self.settings.shell.http
-        async with await http.serve(address, live=self.stuck, ready=self.missing, registry=self.registry) as server:
+        probes = {"live": self.stuck, "ready": self.missing, "about": self.about}
+        async with await http.serve(address, registry=self.registry, **probes) as server:
             self.address = server.address
             log.info("Probes and metrics on http://%s/ready", server.address)
             working, stopping = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
@@ -112,6 +119,10 @@ class Life:
             missing["worker"] = "It is starting."
         return missing
 
+    def about(self) -> Mapping[str, str]:
+        """Where this worker stands."""
+        return {"namespace": self._roll.member.namespace}
+
     def stuck(self) -> Mapping[str, str]:
         """What will not come back by itself, each with a sentence."""
         since_ms = None if self._worker is None else self._worker.scoring_since_ms
@@ -120,12 +131,39 @@ class Life:
         return {"ranker": f"A forward pass has been running for {(self._clock() - since_ms) // 1000} s."}
 
     async def _work(self) -> None:
-        parts = await self._arrive()
-        self._worker = Worker(parts, drain=self.drain)
-        await self._worker.run()
+        """Work in the namespace that serves, and go on in another one when that does."""
+        parts = await self._arrive(await roll.place(self._roll, self._ask, self._say, serving=True))
+        while not self._told:
+            worker = self._worker = Worker(parts, drain=self.drain)
+            running, moving = asyncio.create_task(worker.run()), asyncio.create_task(self._next())
+            try:
+                await asyncio.wait({running, moving}, return_when=asyncio.FIRST_COMPLETED)
+                worker.stop()
+                await running
+                if not moving.done():
+                    return
+                parts = moving.result()
+                log.info("Namespace %s serves now.", parts.keys.namespace)
+            finally:
+                running.cancel()
+                moving.cancel()
+                await asyncio.gather(running, moving, return_exceptions=True)
+
+    async def _next(self) -> Parts:
+        """Keep our place on the roll; what to work with next, once something else serves."""
+        here = self._roll.force
+        there = await self._roll.until(lambda force: (force.serving, force.logs) != (here.serving, here.logs))
+        return await self._arrive(there)
+
+    def _say(self, sentence: str) -> None:
+        if sentence:
+            self._waiting.on("namespace", sentence)
+        else:
+            self._waiting.over("namespace")
 
     async def _leave(self, working: "asyncio.Task[None]") -> int:
         """Let the batches under way end, within the time a stop may take."""
+        self._told = True
         if not working.done() and self._worker is not None:
             log.info("Told to stop: finishing the batches under way.")
             self._worker.stop()
@@ -144,11 +182,12 @@ class Life:
         await asyncio.gather(working, return_exceptions=True)
         if self._outbox is not None:
             await self._outbox.stop()
+        await self._roll.leave()
         await self._redis.aclose()
 
-    async def _arrive(self) -> Parts:
-        """Wait for all that is needed."""
-        settings, keys = self.settings, self.settings.connections.keys
+    async def _arrive(self, force: InForce) -> Parts:
+        """Wait for all that is needed to work in the namespace that serves."""
+        settings, keys = self.settings, Keys(force.serving)
         if isinstance(clock := self._clock, Clock):
             await self._ride("Redis (KAIROS_REDIS)", lambda: clock.compare(self._redis.time))
         partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.user_tag(0)))
@@ -159,11 +198,8 @@ class Life:
         await self._ride("Redis (items)", items.load)
         items.advance()
         self.metrics.items_read(len(items.arrays.ids), None)
-        outbox = self._outbox = Outbox(settings.connections, partitions=partitions)
-        await self._waiting.until("Kafka (KAIROS_KAFKA)", outbox.start, (KafkaError, OSError))
-        rankers = await asyncio.to_thread(self._rankers, settings, self.declaration)
-        self.metrics.serving(rankers.current().version)
-        await look_for_bundle(rankers, self.metrics)
+        outbox, rankers = await self._reach(partitions)
+        self._roll.works_in(keys.namespace)
         run_id = secrets.token_hex(8)
         return Parts(
             redis=self._redis,
@@ -172,14 +208,36 @@ class Life:
             items=items,
             rankers=rankers,
             outbox=outbox,
-            scribe=Scribe(self.outlets, keys.namespace, run_id, self.declaration.schema, settings.policy),
+            scribe=Scribe(
+                self.outlets, settings.connections.namespace, run_id, self.declaration.schema, settings.policy
+            ),
             layout=Layout(self.declaration),
             calendar=Calendar(settings.zone),
             metrics=self.metrics,
             missing=self._waiting,
             settings=settings,
             clock=self._clock,
+            former=await self._ride("Redis (former namespaces)", lambda: self._former(force.logs)),
         )
+
+    async def _reach(self, partitions: int) -> tuple[Outbox, RankerSource]:
+        """The producer, connected, and the rankers: made once, whatever serves."""
+        if self._outbox is None:
+            self._outbox = Outbox(self.settings.connections)
+        outbox = self._outbox
+        outbox.partitions = partitions
+        await self._waiting.until("Kafka (KAIROS_KAFKA)", outbox.start, (KafkaError, OSError))
+        if self._source is None:
+            rankers = await asyncio.to_thread(self._rankers, self.settings, self.declaration)
+            self.metrics.serving(rankers.current().version)
+            await look_for_bundle(rankers, self.metrics)
+            self._source = rankers
+        return outbox, self._source
+
+    async def _former(self, logs: Sequence[str]) -> list[Former]:
+        """Where push logs were kept before; what was never initialised, or is gone, holds none."""
+        counts = [(Keys(name), await self._redis.hget(Keys.meta(Keys(name).user_tag(0)), "n")) for name in logs]
+        return [Former(keys, int(count)) for keys, count in counts if count is not None]
 
     async def _refuse_eviction(self) -> None:
         """Raises EvictingError: without the push log of a user there would be too many pushes."""
@@ -189,15 +247,25 @@ class Life:
     async def _refuse_run(self) -> None:
         """Raises RunError: no live candidate may come from a run, even where KAIROS_NAMESPACE names one."""
         namespace = self.settings.connections.namespace
-        if self.outlets.mode == "live" and (installation := await beside(self._redis, namespace)):
+        if self.outlets.mode != "live" or not (installation := await beside(self._redis, namespace)):
+            return
+        message = (
+            f"{namespace} is a run beside {installation}, and no live candidate comes from a run: score it with "
+            f"KAIROS_NAMESPACE={installation} and --shadow {namespace}, or promote it."
+        )
+        force = await in_force(self._redis, installation)
+        if namespace in (force.live, force.serving):
             message = (
-                f"{namespace} is a run beside {installation}, and no live candidate comes from a run: score it with "
-                f"KAIROS_NAMESPACE={installation} and --shadow {namespace}, or promote it."
+                f"{namespace} is in force for {installation}: set KAIROS_NAMESPACE={installation}, whose workers "
+                "score it and follow when another namespace is promoted."
             )
-            raise RunError(message)
+        raise RunError(message)
 
     async def _ride(self, name: str, attempt: Callable[[], Any]) -> Any:
         return await self._waiting.until(name, attempt, TROUBLE, passes=passes)
+
+    async def _ask(self, what: str, attempt: Callable[[], Any]) -> Any:
+        return await self._ride(f"Redis ({what})", attempt)
 
     async def _partitions(self, keys: Keys, tag: bytes) -> int:
         """Partition count behind a tag. Raises NotInitialisedError."""

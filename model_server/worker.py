@@ -27,6 +27,7 @@ from model_server.pace import Pace
 from model_server.policy.decide import Ending, decide
 from model_server.policy.pushes import columns
 from model_server.queue import Ack, Client, Lease, LeaseQueue, Taken
+from model_server.rows import Former
 from model_server.scoring import I64, RankerSource
 from model_server.settings import ModelSettings
 from schemas.keys import Keys
@@ -41,7 +42,7 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Parts:
-    """What a worker works with; `clock` is the time in epoch ms."""
+    """What a worker works with; `clock` is the time in epoch ms, `former` are the namespaces that served before."""
 
     redis: Client
     keys: Keys
@@ -56,6 +57,7 @@ class Parts:
     missing: Missing
     settings: ModelSettings
     clock: Callable[[], int]
+    former: Sequence[Former] = ()
 
 
 class Worker:
@@ -143,7 +145,9 @@ class Worker:
     async def _receive(self, leases: list[Lease]) -> None:
         parts = self.parts
         with self._timed("rows"):
-            stored = await self.holding.ride("the rows", lambda: rows.read(parts.redis, parts.keys, leases))
+            stored = await self.holding.ride(
+                "the rows", lambda: rows.read(parts.redis, parts.keys, leases, parts.former)
+            )
         now_ms, ranker = parts.clock(), parts.rankers.current()
         deadlines_ms = [lease.deadline_ms for lease in leases]
         persons = people(parts.layout, stored, deadlines_ms, now_ms, parts.settings.zone, parts.settings.policy)

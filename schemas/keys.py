@@ -32,6 +32,21 @@ class Keys:
         return b"{kairos:%b}:runs" % installation.encode()
 
     @staticmethod
+    def workers(installation: str) -> bytes:
+        """SET: the ids of an installation's workers."""
+        return b"{kairos:%b}:workers" % installation.encode()
+
+    @staticmethod
+    def worker(installation: str, worker: str) -> bytes:
+        """STRING: what one worker tells of itself, as JSON, while it is there."""
+        return b"{kairos:%b}:w:%b" % (installation.encode(), worker.encode())
+
+    @staticmethod
+    def turn(installation: str) -> bytes:
+        """STRING: who promotes in an installation at the moment."""
+        return b"{kairos:%b}:turn" % installation.encode()
+
+    @staticmethod
     def meta(tag: bytes) -> bytes:
         """HASH: the fence (version token, topic ids, bases, last applied offsets)."""
         return tag + b":m"

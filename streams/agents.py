@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -44,9 +46,12 @@ class ChunkAgent:
         app.agent(topic, name=name, isolated_partitions=True)(self._consume)
 
     async def _consume(self, stream: Any) -> None:
-        async for event in stream.noack().events():
-            if await self.apply(cast("Chunk", event.value)):
-                event.ack()
+        # Who cancels an actor wants it to end: its partition was taken away, or the app stops. Its chunk comes again,
+        # but Faust would take an actor that is cancelled in the middle of one for a crash of the whole worker.
+        with contextlib.suppress(asyncio.CancelledError):
+            async for event in stream.noack().events():
+                if await self.apply(cast("Chunk", event.value)):
+                    event.ack()
 
     async def apply(self, chunk: Chunk) -> bool:
         """Whether the chunk may be acknowledged; a stale or rewound one comes again and is not."""

@@ -3,45 +3,56 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import orjson
 from rich.console import Console
 
 from schemas.faults import bad_ids
+from schemas.keys import Keys
 from streams.inspect import facts, item_codes, show
 from streams.service.addresses import redis_address
 from streams.service.clock import Clock
+from streams.service.namespaces import in_force
+from streams.service.redis import connect
 from streams.service.trouble import TROUBLE, clause, passes, remedy
 from streams.settings import Tools
 from streams.tables.look import item_names, look, partitions_of
-from streams.wiring import Tables
+from streams.wiring import Tables, declared
 
 
 async def inspect_user(tools: Tools, user: str, *, as_json: bool, newest: int) -> int:
     """Print a user; 0, or 1 after saying why there is nothing."""
     for _, _, sentence in bad_ids("user_id", [user]):
         return _complain(sentence)
-    tables = Tables(tools)
+    declared(tools)  # a wrong file of features is a wrong setting, be Redis there or not
+    client = connect(tools.connections)
+    tables = None
     try:
-        return await _inspect(tables, tools, user, as_json=as_json, newest=newest)
+        force = await in_force(client, tools.connections.namespace)
+        tables = Tables(tools.within(force.serving))
+        former = [Keys(namespace) for namespace in force.logs]
+        return await _inspect(tables, Keys(force.serving), former, user, as_json=as_json, newest=newest)
     except TROUBLE as error:
         where = redis_address(tools.connections.redis)
         if not passes(error):
             return _complain(f"{where} refuses: {clause(error)}. {remedy(error)}")
         return _complain(f"{where} does not answer ({clause(error)}): start it, or set KAIROS_REDIS to where it is.")
     finally:
-        await tables.close()
+        await client.aclose()
+        if tables is not None:
+            await tables.close()
 
 
-async def _inspect(tables: Tables, tools: Tools, user: str, *, as_json: bool, newest: int) -> int:
-    client, keys = tables.client, tools.connections.keys
+async def _inspect(tables: Tables, keys: Keys, former: Sequence[Keys], user: str, *, as_json: bool, newest: int) -> int:
+    client = tables.client
     partitions = await partitions_of(client, keys.user_tag(0))
     if partitions is None:
         return _complain(
             f"Namespace {keys.namespace} is not initialised in this Redis: check KAIROS_REDIS and KAIROS_NAMESPACE, "
             "or run `kairos topics create`."
         )
-    looked = await look(client, keys, user, partitions)
+    looked = await look(client, keys, user, partitions, former)
     if looked.row is None:
         erased = "" if looked.erased_ms is None else " The user was erased, see `kairos erase --help`."
         return _complain(f"Nothing is known of user {user} (partition {looked.partition} of {partitions}).{erased}")

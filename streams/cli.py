@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 
+from schemas.keys import Keys
 from streams.service import logs, loop, settings
 from streams.service.arguments import whole_number
 from streams.service.variables import unknown
@@ -20,6 +21,12 @@ def worker(argv: list[str]) -> int:
 
     parser = _parser("worker", "Read events from Kafka and keep features in Redis, until told to stop.", StreamSettings)
     parser.add_argument("--only", choices=SIDES, help="run one side only (by default both in one process)")
+    parser.add_argument(
+        "--into",
+        type=_namespace,
+        metavar="NAMESPACE",
+        help="fold into this namespace, whatever is in force: into a run that is not promoted yet",
+    )
     arguments = parser.parse_args(argv)
     read = settings.read(StreamSettings, os.environ)
     logs.setup(read.shell.log, read.shell.log_level)
@@ -28,7 +35,7 @@ def worker(argv: list[str]) -> int:
     if read.shell.log_level != "debug":
         for name in ("faust", "mode", "aiokafka"):  # a page of lines at every start and rebalance
             logging.getLogger(name).setLevel(logging.WARNING)
-    return loop.run(work(read, (arguments.only,) if arguments.only else SIDES))
+    return loop.run(work(read, (arguments.only,) if arguments.only else SIDES, into=arguments.into or ""))
 
 
 def topics(argv: list[str]) -> int:
@@ -83,8 +90,6 @@ def inspect(argv: list[str]) -> int:
 
 
 def _namespace(text: str) -> str:
-    from schemas.keys import Keys
-
     try:
         return Keys(text).namespace
     except ValueError as error:

@@ -13,6 +13,7 @@ from streams.app import Side
 from streams.breaker import Breaker
 
 CHUNK_RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+READY = "1 when the worker reads and applies."
 SCRIPT_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5)
 
 
@@ -24,6 +25,11 @@ class Words(NamedTuple):
     counts: Callable[[], Mapping[str, int]]
 
 
+def not_ready() -> Metric:
+    """What a worker says that has not begun."""
+    return GaugeMetricFamily("kairos_ready", READY, value=0)
+
+
 class SideCollector(Collector):
     """Everything countable of the given sides; `words` adds counters by word, by their metric name."""
 
@@ -31,7 +37,7 @@ class SideCollector(Collector):
         self.sides, self.words, self.ready = sides, words, ready
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("kairos_ready", "1 when the worker reads and applies.", value=int(self.ready()))
+        yield GaugeMetricFamily("kairos_ready", READY, value=int(self.ready()))
         yield from self._tables()
         yield from self._reading()
         for name, (about, label, counts) in self.words.items():

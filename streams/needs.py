@@ -3,20 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 from aiokafka.errors import KafkaError
 
 from streams.admin import administering, describe
 from streams.service.entry import entering
 from streams.service.kafka import client_options
+from streams.service.settings import Connections
 from streams.service.waiting import Waiting
 from streams.tables.errors import NotInitialised
+from streams.tables.weather import Weather
 from streams.wiring import Wiring
+
+T = TypeVar("T")
 
 KAFKA_ANSWERS_WITHIN_S = 10.0
 INITIALISED_WITHIN_S = 15.0
 KAFKA_TROUBLE = (KafkaError, OSError, TimeoutError)
+
+
+async def reach_kafka(connections: Connections, waiting: Waiting) -> None:
+    """Return once the brokers answer."""
+    options = client_options(connections)
+
+    async def attempt() -> None:
+        async with entering(connections), asyncio.timeout(KAFKA_ANSWERS_WITHIN_S), administering(options):
+            pass
+
+    await waiting.until(f"Kafka at {connections.kafka} (KAIROS_KAFKA)", attempt, KAFKA_TROUBLE)
+
+
+async def reach_redis(weather: Weather, waiting: Waiting, asking: Coroutine[Any, Any, T]) -> T:
+    """What Redis answers, by a call that rides out trouble by itself; its words are shown meanwhile."""
+    asked, name = asyncio.create_task(asking), "Redis (KAIROS_REDIS)"
+    try:
+        while not (await asyncio.wait({asked}, timeout=0.2))[0]:
+            if weather.trouble:
+                waiting.on(name, weather.trouble)
+            else:
+                waiting.over(name)
+    finally:
+        asked.cancel()
+    waiting.over(name)
+    return await asked
 
 
 class TopicsMissingError(Exception):
@@ -33,28 +64,11 @@ class Needs:
 
     async def arrive(self) -> Mapping[str, int]:
         """Partition counts of all topics, once everything is there; raises Refused and Broken."""
-        address = self._connections.kafka
-        await self.waiting.until(f"Kafka at {address} (KAIROS_KAFKA)", self._reach_kafka, KAFKA_TROUBLE)
-        await self._reach_redis()
+        await reach_kafka(self._connections, self.waiting)
+        table = self.wiring.tables.users
+        await reach_redis(table.weather, self.waiting, table.check_server())
         await self.waiting.until("the clock", self._compare_clocks, (OSError,))
         return await self._find_topics()
-
-    async def _reach_kafka(self) -> None:
-        async with entering(self._connections), asyncio.timeout(KAFKA_ANSWERS_WITHIN_S), administering(self._kafka):
-            pass
-
-    async def _reach_redis(self) -> None:
-        """The table rides out trouble by itself; its words are shown meanwhile."""
-        table, name = self.wiring.tables.users, "Redis (KAIROS_REDIS)"
-        asked = asyncio.create_task(table.check_server())
-        try:
-            while not (await asyncio.wait({asked}, timeout=0.2))[0]:
-                if table.weather.trouble:
-                    self.waiting.on(name, table.weather.trouble)
-        finally:
-            asked.cancel()
-        await asked
-        self.waiting.over(name)
 
     async def _compare_clocks(self) -> None:
         table, tables = self.wiring.tables.users, self.wiring.tables

@@ -16,15 +16,22 @@ from streams.tables.redis_store import RedisStore
 from streams.tables.users import UserTable
 
 
+def declared(tools: Tools) -> Declaration:
+    """The declaration of features that the settings name."""
+    return load(tools.features.file) if tools.features.file else DEFAULT
+
+
 class Tables:
     """The tables of a namespace in its Redis, and the client they share.
 
     `cache_bytes` is for rows of users; `queueing`: whether users are put into the queue.
     """
 
-    def __init__(self, tools: Tools, *, cache_bytes: int = 1 << 20, queueing: bool = True) -> None:
-        self.declaration: Declaration = load(tools.features.file) if tools.features.file else DEFAULT
-        self.client: Client = connect(tools.connections)
+    def __init__(
+        self, tools: Tools, *, cache_bytes: int = 1 << 20, queueing: bool = True, client: Client | None = None
+    ) -> None:
+        self.declaration = declared(tools)
+        self.client: Client = client or connect(tools.connections)
         store, keys, writer = RedisStore(self.client), tools.connections.keys, secrets.token_hex(6)
         self.users = UserTable(
             store, keys, Layout(self.declaration), writer=writer, cache_bytes=cache_bytes, queueing=queueing
@@ -41,5 +48,7 @@ class Tables:
         return seconds, microseconds
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and let go of all rows."""
+        self.users.release_all()
+        self.items.release_all()
         await self.client.aclose()

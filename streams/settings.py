@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,10 @@ class Tools:
     connections: Connections
     shell: Shell
     features: Features
+
+    def within(self, namespace: str) -> Tools:
+        """The same in another namespace."""
+        return replace(self, connections=self.connections.within(namespace))
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,10 @@ class StreamSettings:
     @property
     def shell(self) -> Shell:
         return self.tools.shell
+
+    def within(self, namespace: str) -> StreamSettings:
+        """The same in another namespace."""
+        return replace(self, tools=self.tools.within(namespace))
 
     def group_of(self, side: str) -> str:
         """Consumer group of a side; tables of another namespace read on their own."""

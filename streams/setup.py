@@ -105,11 +105,21 @@ class SetUp:
         count = await copy_erased(tables.client, Keys(live), self.tools.connections.keys, partitions)
         self.console.print(f"{'erased':>8}  {count} users of {live} are kept away from the new tables too")
 
+    async def _in_force(self, tables: Tables) -> Tables:
+        """The tables of the namespace that stream workers fold into, and its topics; closed with those given."""
+        ride, namespace = tables.users.weather.ride, self.tools.connections.namespace
+        force = await ride("asking which namespace is in force", lambda: in_force(tables.client, namespace))
+        if force.live == namespace:
+            return tables
+        self.tools = self.tools.within(force.live)
+        self.planned = plan(self.tools.connections.topics, self.layout)
+        return Tables(self.tools, client=tables.client)
+
     async def _attempt(self, do: Callable[[Tables], Awaitable[int]]) -> int:
         tables = Tables(self.tools)
         try:
             async with entering(self.tools.connections), asyncio.timeout(ANSWER_WITHIN_S):
-                return await do(tables)
+                return await do(await self._in_force(tables))
         except TableError as refusal:
             self.console.print(f"[red]✗[/] {escape(str(refusal))}")
         except NoEntryError as refusal:

@@ -10,7 +10,7 @@ from streams.breaker import Breaker, Notes
 from streams.features.calendar import Calendar
 from streams.features.columns import Encoder
 from streams.item_pipeline import ItemPipeline
-from streams.opened import Tables
+from streams.opened import Tables, declared
 from streams.pipeline import Limits, Pipeline
 from streams.service.clock import Clock
 from streams.service.outbox import Outbox
@@ -18,7 +18,7 @@ from streams.settings import StreamSettings
 from streams.sinks import DeadLetterSink, DeltaSink
 from streams.topic_plan import LARGEST_RECORD_BYTES
 
-__all__ = ["ITEMS", "SIDES", "USERS", "Tables", "Wiring"]
+__all__ = ["ITEMS", "SIDES", "USERS", "Tables", "Wiring", "declared"]
 
 USERS, ITEMS = "users", "items"
 SIDES = (USERS, ITEMS)

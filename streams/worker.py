@@ -1,4 +1,6 @@
-"""The life of a worker process: wait for Kafka and Redis, read and apply until told to stop, leave and say why.
+"""The life of a worker process: find the namespace in force, read and apply there until told to stop, say why it left.
+
+When another namespace comes into force (`kairos promote`) the worker stops in order and lives on in that one.
 
 Exit codes: 0 told to stop, 1 a fault of the program, 70 stuck (liveness), 75 a dependency stayed away too long
 (start again), 78 refused: an operator must act first.
@@ -11,24 +13,30 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Iterator, Mapping
 
 from aiokafka.errors import KafkaError
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
-from streams.app import Side
+from schemas.keys import Keys
 from streams.chunks.chunking import LogCut, SeekOverdue, TopicGone
-from streams.chunks.liveness import EXIT_STUCK, Probe, end_process
+from streams.chunks.liveness import EXIT_STUCK
 from streams.features.blobs import UnreadableError
-from streams.metrics import SideCollector
-from streams.needs import Needs
-from streams.service import http, loop
-from streams.service.entry import Doorkeeper
+from streams.features.rows import mismatch
+from streams.life import Life
+from streams.metrics import not_ready
+from streams.needs import reach_kafka, reach_redis
+from streams.service import http, roll
+from streams.service.namespaces import schema_of
 from streams.service.outbox import OutboxError
-from streams.service.room import Room
+from streams.service.redis import connect
 from streams.service.waiting import Waiting
 from streams.settings import StreamSettings
-from streams.tables.errors import Broken, Refused
-from streams.wiring import Wiring
+from streams.tables.errors import Broken, OtherDeclaration, Refused
+from streams.tables.weather import Weather
+from streams.wiring import Wiring, declared
 
 EXIT_FAULT, EXIT_AGAIN, EXIT_REFUSED = 1, 75, 78
 
@@ -36,88 +44,130 @@ logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """One process's worker; `run` is its life, `missing` what keeps it from being ready."""
+    """One process's worker; `run` is its life, `missing` what keeps it from being ready.
 
-    def __init__(self, wiring: Wiring) -> None:
-        self.wiring = wiring
-        self.sides: list[Side] = []
+    It folds into the namespace that is in force, or, where one is given, `into` that one for ever.
+    """
+
+    def __init__(self, settings: StreamSettings, wanted: tuple[str, ...], *, into: str = "") -> None:
+        self.settings, self.wanted, self.into = settings, wanted, into
         self.waiting = Waiting()
-        self.doorkeeper = Doorkeeper(wiring.settings.connections, self._kafka_is_away)
         self.code = EXIT_STUCK  # until a better reason to leave is known
-        self._probe: Probe | None = None
+        self.life: Life | None = None
+        self._closing: list[asyncio.Task[None]] = []
+        self.registry = CollectorRegistry()
+        self.registry.register(OfThisLife(self))
+        schema = declared(settings.tools).schema
+        self._client = connect(settings.connections)
+        member = roll.myself("stream", schema, pinned=bool(into))
+        self.roll = roll.Roll(self._client, settings.connections.namespace, member)
 
     async def run(self, stop: asyncio.Event) -> int:
-        """Live until `stop` is set or something ends this life; the exit code."""
-        wiring = self.wiring
-        wiring.registry.register(SideCollector(self.sides, wiring.words, lambda: not self.missing()))
-        address = wiring.settings.shell.http
-        async with await http.serve(address, live=dict, ready=self.missing, registry=wiring.registry) as server:
+        """Live until `stop` is set or something ends this process; the exit code."""
+        address = self.settings.shell.http
+        probes = {"live": dict, "ready": self.missing, "about": self.about}
+        async with await http.serve(address, registry=self.registry, **probes) as server:
             logger.info("Probes and metrics on http://%s/ready", server.address)
-            life = asyncio.create_task(self._live())
             stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({life, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            self.code = _code(life)
-            if self.code:
-                _hush()
-            stopping.cancel()
-            await self._end(life)
+            try:
+                while await self._live(stopping):
+                    self.code = EXIT_STUCK
+            finally:
+                stopping.cancel()
+                await asyncio.gather(*self._closing)
+                await self.roll.leave()
+                await self._client.aclose()
         return self.code
 
     def missing(self) -> Mapping[str, str]:
         """What keeps this worker from being ready, each with a sentence; empty when it reads and applies."""
-        missing = dict(self.waiting.missing) | self.wiring.tripped()
-        if self.wiring.outbox.trouble:
-            missing["kafka"] = self.wiring.outbox.trouble
-        if not missing and not self.sides:
-            missing["worker"] = "It is starting."
-        if not missing:
-            for side in self.sides:
-                missing |= side.missing()
-        if "kafka" in missing and self.doorkeeper.why:
-            missing["kafka"] = self.doorkeeper.why
-        return missing
+        if self.life is not None:
+            return self.life.missing()
+        return dict(self.waiting.missing) or {"worker": "It is starting."}
 
-    def _kafka_is_away(self) -> bool:
-        consumers = [side.consumer for side in self.sides]
-        return bool(self.wiring.outbox.trouble) or any(c is not None and c.broker_away() for c in consumers)
+    def about(self) -> Mapping[str, str]:
+        """Where this worker stands."""
+        return {"namespace": self.roll.member.namespace}
 
-    async def _live(self) -> None:
-        """Wait for what is needed, start every side, watch; raises what ends this life."""
-        # Made before anything is connected: the first events do not wait for imports and caches.
-        sides = self.wiring.sides()
-        loop.calm_the_collector()
-        self.wiring.route(await Needs(self.wiring, self.waiting).arrive())
-        self.sides += sides
-        # First of all the probe: a member that the group refuses never comes back from its start.
-        self._probe = Probe([side.watched(self.wiring.settings) for side in self.sides], end=self._end_process)
-        self._probe.start()
-        await asyncio.gather(*[side.app.start() for side in self.sides])
-        room = Room(self.wiring.tables.client, self.wiring.registry)
-        crashes = [_crash(side.app) for side in self.sides]
-        await _first([*[side.audit.run for side in self.sides], *crashes, self.doorkeeper.watch, room.watch])
+    async def _live(self, stopping: asyncio.Task[bool]) -> bool:
+        """Live in the namespace in force, until it is no more; whether to go on in another one."""
+        settling = asyncio.create_task(self._settle())
+        await asyncio.wait({settling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not settling.done() or settling.exception():
+            self.code = _code(settling)
+            settling.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await settling
+            return False
+        namespace = settling.result()
+        life = Life(Wiring(self.settings.within(namespace), self.wanted), self.waiting, lambda: self.code)
+        self.life = life
+        living, moving = asyncio.create_task(life.live()), asyncio.create_task(self._moved(namespace))
+        await asyncio.wait({living, stopping, moving}, return_when=asyncio.FIRST_COMPLETED)
+        moved = moving.done() and not moving.exception() and not living.done() and not stopping.done()
+        if moved:
+            logger.info("Namespace %s is in force now: leaving %s for it.", self.roll.force.live, namespace)
+        else:
+            self.code = _code(living if living.done() or not moving.done() else moving)
+        if self.code and not moved:
+            _hush()
+        moving.cancel()
+        await life.stop(living)
+        closing = asyncio.create_task(life.close())
+        if moved:
+            self._closing.append(closing)  # the next life need not wait for it
+        else:
+            await closing
+        self.life = None
+        return moved
 
-    def _end_process(self, cause: str, remedy: str) -> None:
-        end_process(cause, remedy, self.code)
+    async def _settle(self) -> str:
+        """The namespace to fold into, once Kafka and Redis answer and it is one of our declaration."""
+        connections, weather = self.settings.connections, Weather()
+        await reach_kafka(connections, self.waiting)
+        if self.into:
+            namespace = self.into
+        else:
+            placing = roll.place(self.roll, weather.ride, self._say, serving=False)
+            namespace = (await reach_redis(weather, self.waiting, placing)).live
+        schema = await reach_redis(weather, self.waiting, self._schema_of(namespace, weather))
+        if schema not in (None, self.roll.member.schema):
+            text = f"Namespace {namespace} holds rows of {mismatch(schema or 0, self.roll.member.schema)}."
+            raise OtherDeclaration(text)
+        self.roll.works_in(namespace)
+        return namespace
 
-    async def _end(self, life: asyncio.Task[None]) -> None:
-        """Stop everything; the liveness probe ends the process if that hangs."""
-        life.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await life
-        for side in self.sides:
-            if side.app._started.is_set():
-                await side.app.stop()
-        if self._probe is not None:
-            self._probe.stop()
-        await self.wiring.outbox.stop()
-        # A write that its actor was cancelled out of runs to its end; only then may the connections go.
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        if rest:
-            await asyncio.wait(rest, timeout=1.0)
-        await self.wiring.tables.close()
+    async def _schema_of(self, namespace: str, weather: Weather) -> int | None:
+        return await weather.ride("reading a row's schema", lambda: schema_of(self._client, Keys(namespace)))
+
+    def _say(self, sentence: str) -> None:
+        if sentence:
+            self.waiting.on("namespace", sentence)
+        else:
+            self.waiting.over("namespace")
+
+    async def _moved(self, namespace: str) -> None:
+        """Keep our place on the roll until another namespace is in force."""
+        await self.roll.until(lambda force: not self.into and force.live != namespace)
 
 
-def _code(life: asyncio.Task[None]) -> int:
+class OfThisLife(Collector):
+    """The metrics of the life that a worker has now: their counters begin anew with each."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        if self.worker.life is None:
+            yield not_ready()
+        else:
+            yield from self.worker.life.wiring.registry.collect()
+
+
+def _code(life: asyncio.Task[None] | asyncio.Task[str]) -> int:
     """Say why the worker ends, and with which code."""
     error = None if not life.done() or life.cancelled() else life.exception()
     if error is None:
@@ -140,29 +190,7 @@ def _hush() -> None:
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def _crash(app: object) -> Callable[[], Awaitable[None]]:
-    """Wait for the crash of a Faust app and raise its reason."""
-
-    async def wait() -> None:
-        await app._crashed.wait()  # type: ignore[attr-defined]
-        raise app._crash_reason or RuntimeError("the app crashed without a reason")  # type: ignore[attr-defined]
-
-    return wait
-
-
-async def _first(lives: list[Callable[[], Awaitable[None]]]) -> None:
-    """Run all until one ends, which it only does by raising."""
-    tasks = [asyncio.ensure_future(live()) for live in lives]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-    for task in done:
-        task.result()
-
-
-async def work(settings: StreamSettings, wanted: tuple[str, ...]) -> int:
+async def work(settings: StreamSettings, wanted: tuple[str, ...], *, into: str = "") -> int:
     """Run one worker in this process until SIGTERM or SIGINT; the exit code. A second signal leaves at once."""
     stop = asyncio.Event()
 
@@ -174,4 +202,4 @@ async def work(settings: StreamSettings, wanted: tuple[str, ...]) -> int:
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, told)
-    return await Worker(Wiring(settings, wanted)).run(stop)
+    return await Worker(settings, wanted, into=into).run(stop)

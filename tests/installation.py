@@ -84,10 +84,12 @@ class Installation:
         console.file.close()
         return code, (self.folder / "topics.txt").read_text()
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a `kairos` command to its end."""
         line = [sys.executable, "-m", "deploy.cli", *command]
-        return subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            line, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
 
     def worker(self, *options: str, **env: str) -> WorkerProcess:
         """Start a worker process."""

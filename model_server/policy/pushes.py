@@ -58,6 +58,18 @@ def encode(log: Sequence[Push]) -> bytes:
     )
 
 
+def together(blobs: Sequence[bytes | None]) -> bytes | None:
+    """The one log of several that were kept of a user, in turn, in namespaces that followed on each other."""
+    told = [blob for blob in blobs if blob]
+    if len(told) < 2:
+        return told[0] if told else None
+    pushes: dict[str, Push] = {}
+    for push in (push for blob in told for push in decode(blob)):
+        known = pushes.get(push.dedup_key, push)
+        pushes[push.dedup_key] = replace(push, retracted=push.retracted or known.retracted)
+    return encode(sorted(pushes.values(), key=lambda push: push.ts_ms))
+
+
 class PushColumns(NamedTuple):
     """Push logs of U users as columns, newest last: code u64[U, P], ts_ms i64[U, P], 0 where there is none."""
 

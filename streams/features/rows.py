@@ -121,12 +121,18 @@ def refuse_other_schema(schema: int, stored: Sequence[bytes | None]) -> None:
     mine = schema.to_bytes(4, "little")
     for blob in stored:
         if blob and not blob.startswith(mine):
-            message = (
-                f"a stored row has schema {int.from_bytes(blob[:4], 'little')}, this process reads schema {schema}: "
-                "the declaration changed, or KAIROS_FEATURES is not set here. Use the old features.toml, or rebuild "
-                "into a new namespace: docs/features.md"
-            )
+            message = f"a stored row has {mismatch(int.from_bytes(blob[:4], 'little'), schema)}"
             raise SchemaMismatchError(message)
+
+
+def mismatch(stored: int, mine: int) -> str:
+    """The rest of a sentence on rows of another schema, with the ways out."""
+    return (
+        f"schema {stored}, this process reads schema {mine}: the declaration changed, or KAIROS_FEATURES is not set "
+        "here. Use the old features.toml, or build rows under the new one beside these, by `kairos replay --mode "
+        "rebuild --into NAME --execute` and then `kairos promote NAME --execute`, where NAME is a new namespace "
+        "(docs/promote.md)"
+    )
 
 
 class RowLayout(Protocol):

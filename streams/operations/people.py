@@ -46,13 +46,15 @@ async def places(client: Client, installation: str) -> list[Place]:
     """Every namespace in which rows of the installation are or were built, the live one first."""
     force, known = await in_force(client, installation), await runs(client, installation)
     parts: dict[str, list[str]] = {force.live: ["live"]}
-    for name, part in ((force.serving, "serving"), (force.previous, "previous"), *((run, "run") for run in known)):
+    words = [(force.serving, "serving"), (force.previous, "previous"), (force.target, "next")]
+    words += [(log, "pushes") for log in force.logs] + [(run, "run") for run in known]
+    for name, part in words:
         if name:
             parts.setdefault(name, []).append(part)
     # The rows that an installation began with lie under its own name, and may be in force for nothing any more.
     parts.setdefault(installation, [])
     counts = {name: await partitions_of(client, Keys(name).user_tag(0)) for name in parts}
-    return [Place(name, tuple(words), counts[name]) for name, words in parts.items()]
+    return [Place(name, tuple(found), counts[name]) for name, found in parts.items()]
 
 
 def topics_of(topics: Topics, shadows: list[str]) -> dict[str, str]:

@@ -57,7 +57,7 @@ class Replay:
         if status == GOOD and run.mode == "shadow":
             self.tell.page(f"Score it, beside the live model: [bold]kairos model --shadow {name} --drain[/]")
         elif status == GOOD:
-            self.tell.page(f"Let it follow the live log: [bold]KAIROS_NAMESPACE={name} kairos worker[/]")
+            self.tell.page(f"Let it follow the live log: [bold]kairos worker --into {name}[/]")
         return status
 
     async def _dry_run(self) -> int:

@@ -33,11 +33,14 @@ class Server:
         await self.stop()
 
 
-async def serve(address: str, *, live: Check, ready: Check, registry: CollectorRegistry) -> Server:
-    """Serve the probes at host:port (port 0 = any free one): 200 when the check finds nothing missing, else 503."""
+async def serve(address: str, *, live: Check, ready: Check, registry: CollectorRegistry, about: Check = dict) -> Server:
+    """Serve the probes at host:port (port 0 = any free one): 200 when the check finds nothing missing, else 503.
+
+    `about` is what /ready tells besides.
+    """
     app = web.Application()
-    app.router.add_get("/live", _probe(live, "live"))
-    app.router.add_get("/ready", _probe(ready, "ready"))
+    app.router.add_get("/live", _probe(live, "live", dict))
+    app.router.add_get("/ready", _probe(ready, "ready", about))
     app.router.add_get("/metrics", _metrics(registry))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -53,10 +56,11 @@ async def serve(address: str, *, live: Check, ready: Check, registry: CollectorR
     return Server(runner, f"{host}:{port}")
 
 
-def _probe(check: Check, name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _probe(check: Check, name: str, about: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(_: web.Request) -> web.Response:
         missing = dict(check())
-        body = orjson.dumps({name: not missing, "waiting_for": missing}, option=orjson.OPT_INDENT_2)
+        told = {name: not missing, "waiting_for": missing, **about()}
+        body = orjson.dumps(told, option=orjson.OPT_INDENT_2)
         return web.Response(
             body=body + b"\n", status=503 if missing else 200, content_type="application/json", charset="utf-8"
         )

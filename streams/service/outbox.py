@@ -59,7 +59,7 @@ class Outbox:
         largest_record_bytes: int = LARGEST_RECORD_BYTES,
         request_timeout_ms: int = 40_000,
     ) -> None:
-        self._connections, self._partitions = connections, partitions
+        self._connections, self.partitions = connections, partitions
         self._options = {
             **producer_options(connections),
             "max_batch_size": LARGEST_BATCH_BYTES,
@@ -126,9 +126,9 @@ class Outbox:
     async def _enqueue(self, producer: Any, records: Sequence[Outgoing]) -> list["asyncio.Future[Any]"]:
         """The acknowledgements to come, in the order of the records."""
         by_key = set()
-        if self._partitions is not None:
+        if self.partitions is not None:
             topics = {record.topic for record in records}
-            by_key = {topic for topic in topics if len(await producer.partitions_for(topic)) != self._partitions}
+            by_key = {topic for topic in topics if len(await producer.partitions_for(topic)) != self.partitions}
         return [
             await producer.send(
                 topic,

@@ -86,6 +86,10 @@ class Connections:
     def keys(self) -> Keys:
         return Keys(self.namespace)
 
+    def within(self, namespace: str) -> "Connections":
+        """The same with the keys and the deltas of another namespace."""
+        return dataclasses.replace(self, namespace=namespace)
+
     def problems(self) -> Iterator[str]:
         if self.kafka_security.startswith("SASL") and not (self.kafka_username and self.kafka_password):
             yield f"KAIROS_KAFKA_SECURITY={self.kafka_security} needs KAIROS_KAFKA_USERNAME and KAIROS_KAFKA_PASSWORD."

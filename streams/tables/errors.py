@@ -6,7 +6,10 @@ Truncated, Evicting, OtherDeclaration. The first two steer the reader of a parti
 
 from __future__ import annotations
 
-REBUILD = "rebuild the tables in a namespace of their own (docs/features.md, Rebuild)"
+REBUILD = (
+    "build the tables anew beside these, by `kairos replay --mode rebuild --into NAME --execute` and then "
+    "`kairos promote NAME --execute`, where NAME is a new namespace (docs/promote.md)"
+)
 INIT = "`kairos topics init`"
 
 

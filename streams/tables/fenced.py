@@ -167,6 +167,10 @@ class FencedTable(ABC, Generic[C]):
         refuse_lost_log(facts, needed)
         return needed
 
+    def release_all(self) -> None:
+        """Forget every partition, and free all rows."""
+        self._parts.clear()
+
     async def folds(self, partition: int, change: C) -> bool:
         """Whether a change can be folded into the stored rows at all; tried on copies."""
         scratch = Part(self._row_layout)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
 import orjson
@@ -37,11 +37,14 @@ async def partitions_of(client: Redis | RedisCluster, tag: bytes) -> int | None:
     return None if count is None else int(count)
 
 
-async def look(client: Redis | RedisCluster, keys: Keys, user: str, partitions: int) -> Looked:
-    """Everything kept about a user."""
+async def look(
+    client: Redis | RedisCluster, keys: Keys, user: str, partitions: int, former: Sequence[Keys] = ()
+) -> Looked:
+    """Everything kept about a user, what was pushed from `former` namespaces included."""
     name = user.encode()
     partition = partition_of(name, partitions)
     tag = keys.user_tag(partition)
+    counted = [(old, count) for old in former if (count := await partitions_of(client, old.user_tag(0)))]
     pipe = client.pipeline(transaction=False)
     pipe.get(Keys.row(tag, name))
     pipe.hgetall(Keys.meta(tag))
@@ -49,8 +52,12 @@ async def look(client: Redis | RedisCluster, keys: Keys, user: str, partitions: 
     pipe.zscore(Keys.leased(tag), name)
     pipe.get(Keys.pushes(tag, name))
     pipe.hget(Keys.erased(tag), name)
-    row, meta, queued, leased, pushes, erased = await pipe.execute()
-    log, erased_ms = orjson.loads(pushes) if pushes else [], None if erased is None else int(erased)
+    for old, count in counted:
+        pipe.get(Keys.pushes(old.user_tag(partition_of(name, count)), name))
+    row, meta, queued, leased, pushed, erased, *earlier = await pipe.execute()
+    pushes = [push for log in (pushed, *earlier) if log for push in orjson.loads(log)]
+    newest = {push["dedup_key"]: push for push in reversed(pushes)}
+    log, erased_ms = sorted(newest.values(), key=lambda push: push["ts_ms"]), None if erased is None else int(erased)
     return Looked(partition, row, meta, queued, leased, log, erased_ms)
 
 

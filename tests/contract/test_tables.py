@@ -234,7 +234,9 @@ async def test_rows_of_another_declaration_are_refused(make: MakeTable, backend:
     await apply_one(make(), chunk, change(chunk.records))
     other = UserTable(backend.store, keys, Layout(merge(DEFAULT, {"history": 64})), writer="b")
     (again,) = chunks(CLICKS, records(CLICKS, 10, first=10))
-    with pytest.raises(OtherDeclaration, match=r"features\.toml"):
+    with pytest.raises(
+        OtherDeclaration, match=r"features\.toml.*kairos replay --mode rebuild --into NAME.*kairos promote"
+    ):
         await apply_one(other, again, change(again.records))
 
 

@@ -235,8 +235,10 @@ def test_a_row_of_another_declaration_is_refused_not_misread() -> None:
     store.fold([event(T0)])
     with pytest.raises(
         SchemaMismatchError, match=f"schema {store.layout.schema}, this process reads schema {other.schema}"
-    ):
+    ) as refusal:
         other.unpack([store.blob()])
+    assert "`kairos replay --mode rebuild --into NAME --execute`" in str(refusal.value)
+    assert "`kairos promote NAME --execute`" in str(refusal.value)
 
 
 def test_slots_outlive_the_growth_of_the_slab() -> None:

@@ -81,7 +81,7 @@ def test_a_row_of_another_declaration_is_refused() -> None:
     other = ItemLayout(merge(DEFAULT, {"epoch_ms": 7 * DAY}))
     rows = LAYOUT.empty(1)
     fold_items(LAYOUT, rows, np.zeros(1, np.int64), events([T0]))
-    with pytest.raises(SchemaMismatchError, match="rebuild into a new namespace"):
+    with pytest.raises(SchemaMismatchError, match="build rows under the new one beside these, by `kairos replay"):
         other.unpack([bytes(LAYOUT.pack(rows)[0])])
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from streams.breaker import TooManyDeadLetters
+from streams.life import Life
 from streams.service import settings
+from streams.service.waiting import Waiting
 from streams.settings import StreamSettings
 from streams.wiring import SIDES, Wiring
 from streams.worker import Worker
@@ -14,7 +16,9 @@ from tests.unit.test_breaker import CLICKS, Kept, step
 
 async def test_ready_names_the_partition_that_a_breaker_has_stopped() -> None:
     wiring = Wiring(settings.read(StreamSettings, {"KAIROS_BREAKER_RECORDS": "10"}), SIDES)
-    worker = Worker(wiring)
+    worker = Worker(wiring.settings, SIDES)
+    assert worker.missing() == {"worker": "It is starting."}
+    worker.life = Life(wiring, Waiting(), lambda: 1)
     assert worker.missing() == {"worker": "It is starting."}
     sides = wiring.sides()
     assert len(wiring.breakers) == len(sides) == 2
