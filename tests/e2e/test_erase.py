@@ -128,7 +128,7 @@ async def test_an_erasure_that_was_killed_half_way_is_finished_by_the_next(insta
             for partition in range(4):
                 await store.set_once(Keys(name).user_tag(partition), "n", "4")
             tag = Keys(name).user_tag(partition_of(user, 4))
-            await redis.set(Keys.pushes(tag, user), b'[{"item": "i1"}]')
+            await redis.set(Keys.pushes(tag, user), b'[{"item": "i1", "dedup_key": "d1", "ts_ms": 1}]')
             await redis.zadd(Keys.queue(tag), {user: 8})
             await redis.zadd(Keys.leased(tag), {user: 8})
         await store.erase(live.keys.user_tag(partition_of(user, 4)), Erasure(user, 1_900_000_000_000, b"v", None))
