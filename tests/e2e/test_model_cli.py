@@ -166,7 +166,7 @@ async def test_a_redis_that_evicts_or_refuses_the_login_is_refused(
     code, _, complained = await processes.run("model", KAIROS_REDIS=evicting.url)
     assert (code, "set `maxmemory-policy noeviction`" in complained) == (78, True), complained
     code, _, complained = await processes.run("model", KAIROS_REDIS_USERNAME="bob", KAIROS_REDIS_PASSWORD="wrong")
-    assert (code, "Check the user's rights" in complained) == (78, True), complained
+    assert (code, "Check KAIROS_REDIS_USERNAME and KAIROS_REDIS_PASSWORD" in complained) == (78, True), complained
 
 
 async def _decided(shop: Shop, n: int) -> bool:
