@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a machine with make and Python 3.11, 3.12 or 3.13 is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test faults bench bench-peers bench-model bench-operations demo lock clean fetch
+.PHONY: help setup check test test-long faults bench bench-peers bench-model bench-operations demo lock clean fetch
 SHELL := /bin/bash
 
 BIN := .venv/bin
@@ -40,8 +40,11 @@ check: $(STAMP) ## linters, types, import rules, generated documents, deployment
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/hadolint $(DOCKERFILES)
 
-test: $(STAMP) fetch ## every test, against a real Kafka and a real Valkey
+test: $(STAMP) fetch ## every test but the few long ones, against a real Kafka and a real Valkey
 	$(BIN)/pytest
+
+test-long: $(STAMP) fetch ## the tests that `make test` leaves out: minutes of kills between the steps of a promotion
+	$(BIN)/pytest -m long
 
 faults: $(STAMP) fetch ## random faults over real servers, every row judged; SEED=n RUNS=k
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))

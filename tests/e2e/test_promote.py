@@ -79,6 +79,7 @@ async def test_readers_and_writers_move_there_and_back_while_events_flow(shop: P
     assert not any("Traceback" in worker.text for worker in workers)
 
 
+@pytest.mark.long
 async def test_a_promotion_killed_between_any_two_steps_goes_on_from_there(shop: Promoted) -> None:
     await shop.send(events(shop.topics, 1_000))
     worker = shop.worker()
@@ -106,6 +107,7 @@ async def test_a_promotion_killed_between_any_two_steps_goes_on_from_there(shop:
     assert worker.term() == 0
 
 
+@pytest.mark.long
 async def test_one_that_stands_in_the_middle_can_go_back(shop: Promoted) -> None:
     await shop.send(events(shop.topics, 1_000))
     worker = shop.worker()
@@ -158,6 +160,7 @@ async def test_what_must_not_come_into_force_is_refused_with_the_way_out(shop: P
     assert (await in_force(shop)).live == shop.name
 
 
+@pytest.mark.long
 async def test_a_run_of_another_schema_waits_for_workers_that_read_it(shop: Promoted) -> None:
     features = shop.folder / "features.toml"
     features.write_text("[windows]\n2h = '2h'\n")
