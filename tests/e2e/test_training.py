@@ -127,7 +127,7 @@ def test_the_command_writes_report_and_bundle(tmp_path: Path, capsys: pytest.Cap
     ("arguments", "words"),
     [
         (["--events", "nowhere.csv", "--map", "deskdrop"], "There is no file"),
-        (["--events", "nowhere.csv", "--map", "nowhere.toml"], "neither a built-in mapping"),
+        (["--events", __file__, "--map", "nowhere.toml"], "neither a built-in mapping"),
     ],
 )
 def test_what_cannot_be_read_is_a_sentence(
