@@ -56,7 +56,7 @@ bench-model: $(STAMP) fetch ## the ranker's figures and the way from an event to
 	$(BIN)/python -m tests.bench candidates batching ranker --out build/bench-model.json
 
 bench-operations: $(STAMP) fetch ## the operator's verbs; BENCH_EVENTS=n for a larger log
-	$(BIN)/python -m tests.bench operations --out build/bench-operations.json
+	$(BIN)/python -m tests.bench operations letters parity promote --out build/bench-operations.json
 
 bench-peers: $(STAMP) fetch ## Kairos beside Bytewax and Quix, in an environment of their own
 	$(BIN)/python -m tests.bench.peers

@@ -16,6 +16,9 @@ from tests.bench.full_row import full_row_figures, live_figures, memory_figures
 from tests.bench.growth import growth_figures
 from tests.bench.lab import Lab, open_lab
 from tests.bench.operations import operations_figures
+from tests.bench.operations_dead_letters import dead_letter_figures
+from tests.bench.operations_parity import parity_figures
+from tests.bench.operations_promote import promote_figures
 from tests.bench.reference_work import reference_figures
 
 
@@ -45,7 +48,12 @@ PARTS: dict[str, Callable[[Lab], list[Figure]]] = {
     "batching": batching_part,
     "ranker": ranker_part,
 }
-APART: dict[str, Callable[[Lab], list[Figure]]] = {"operations": operations_figures}
+APART: dict[str, Callable[[Lab], list[Figure]]] = {
+    "operations": operations_figures,
+    "letters": dead_letter_figures,
+    "parity": parity_figures,
+    "promote": promote_figures,
+}
 """Parts that take minutes of their own and are measured when they are named."""
 
 
