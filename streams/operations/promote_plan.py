@@ -15,7 +15,7 @@ from streams.service.namespaces import InForce
 from streams.service.redis import Client
 from streams.service.roll import Member
 from streams.settings import StreamSettings
-from streams.tables.errors import TableError
+from streams.tables.errors import NotInitialised, TableError
 from streams.tables.look import partitions_of
 from streams.wiring import Tables, declared
 
@@ -155,6 +155,13 @@ async def _refuse_unreadable(within: StreamSettings) -> None:
         await tables.users.check_server()
         for facts in await log_facts(kafka, known):
             await by_topic[facts.topic].start_position(facts)
+    except NotInitialised as error:
+        name = within.connections.namespace
+        text = (
+            f"{name} does not reach the log yet, {error.topic}:{error.partition} is not in it: let it join the log by "
+            f"`kairos replay --into {name} --from TIME --execute` (docs/replay.md), then promote."
+        )
+        raise Refusal(text) from error
     except TableError as error:
         raise Refusal(str(error)) from error
     finally:

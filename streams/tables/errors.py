@@ -48,6 +48,7 @@ class NotInitialised(Refused):
             f"{topic}:{partition} has no base offset in Redis key {key.decode()}: it was never initialised, was "
             f"flushed, or this is another database. For a new installation run {INIT}; after a loss of data {REBUILD}."
         )
+        self.topic, self.partition = topic, partition
 
 
 class TopicReplaced(Refused):

@@ -180,3 +180,18 @@ async def test_files_that_cannot_be_used_are_refused_with_a_sentence(made: Insta
     assert (await rows(beside(made, run)))["users"] == {}
     refused = await kairos(made, "backfill", str(tmp_path / "table.csv"), "--into", made.keys.namespace)
     assert (refused.returncode, "is the namespace in force" in refused.stderr) == (78, True)
+
+
+async def test_files_must_join_the_log_before_they_come_into_force(made: Installation, tmp_path: Path) -> None:
+    lines = [record.value or b"" for record in events(made.topics, 300)]
+    run, plain = run_of(made, "past"), written(tmp_path / "past.jsonl", lines)
+    await done(made, "backfill", str(plain), "--into", run, "--execute")
+
+    apart = await kairos(made, "promote", run)
+    assert apart.returncode == 78
+    assert f"{run} does not reach the log yet" in apart.stderr
+    assert f"`kairos replay --into {run} --from TIME --execute`" in apart.stderr
+
+    await done(made, "replay", "--into", run, "--from", "0", "--execute")  # nothing has come in yet
+    joined = await kairos(made, "promote", run)
+    assert joined.returncode == 0, joined.stderr

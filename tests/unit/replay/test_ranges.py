@@ -88,6 +88,12 @@ def test_a_range_outside_the_log_is_refused_with_what_is_there() -> None:
     assert "items" not in text
 
 
+def test_an_empty_log_is_joined_at_its_first_event() -> None:
+    empty = LogFacts(CLICKS, 0, 0, 0, "id", 1)
+    found = ranges([empty], ITEMS, Moment("0", offset=0), None, Times({}, {}))
+    assert [(r.first, r.end, r.records) for r in found] == [(0, 0, 0)]
+
+
 def test_topics_are_named_by_word_or_in_full_and_a_near_miss_is_suggested() -> None:
     assert chosen(TOPICS, ["orders", CLICKS, "orders"]) == (TOPICS.orders, CLICKS)
     assert chosen(TOPICS, []) == (*TOPICS.user_inputs, ITEMS)
