@@ -35,7 +35,7 @@ async def test_a_flushed_store_is_refused_not_started_over(make: MakeTable, back
     first, second = chunks(CLICKS, log)
     await apply_one(table, first, change(first.records))
     await backend.clear(tag)
-    with pytest.raises(NotInitialised, match="namespace of their own"):
+    with pytest.raises(NotInitialised, match="kairos replay --mode rebuild --into NAME --execute"):
         await apply_one(table, second, change(second.records))
 
 
@@ -52,8 +52,12 @@ async def test_a_start_reads_from_the_base_then_from_the_fence(make: MakeTable, 
 @pytest.mark.parametrize(
     ("said", "error", "remedy"),
     [
-        ({"topic_id": "id-2"}, TopicReplaced, "deleted and created again.*namespace of their own"),
-        ({"partitions": 6}, Repartitioned, "restore the old count or rebuild"),
+        (
+            {"topic_id": "id-2"},
+            TopicReplaced,
+            "deleted and created again.*`kairos replay --mode rebuild --into NAME --execute`",
+        ),
+        ({"partitions": 6}, Repartitioned, "restore the old count or build .*`kairos promote NAME --execute`"),
         ({"log_start": 11}, LostRange, "raise the topic's retention"),
         ({"log_end": 9}, Truncated, "lost records it had served.*rebuild"),
     ],
