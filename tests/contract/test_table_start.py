@@ -55,7 +55,7 @@ async def test_a_start_reads_from_the_base_then_from_the_fence(make: MakeTable, 
         (
             {"topic_id": "id-2"},
             TopicReplaced,
-            "deleted and created again.*`kairos replay --mode rebuild --into NAME --execute`",
+            "deleted and created again.*`kairos replay --mode rebuild --into NAME",
         ),
         ({"partitions": 6}, Repartitioned, "restore the old count or build .*`kairos promote NAME --execute`"),
         ({"log_start": 11}, LostRange, "raise the topic's retention"),
