@@ -37,7 +37,6 @@ class Wiring:
         self.outbox = Outbox(settings.connections, largest_record_bytes=LARGEST_RECORD_BYTES)
         self.registry = metrics.registry()
         self.words: dict[str, metrics.Words] = {}
-        # Loading the tables behind the calendar takes a second: before the group counts on this worker.
         self._encoder = Encoder(self.tables.declaration, Calendar(settings.tools.features.zone))
         self._pipeline: Pipeline | None = None
         self.clock = Clock()

@@ -24,6 +24,7 @@ from schemas.keys import Keys
 from streams.chunks.chunking import LogCut, SeekOverdue, TopicGone
 from streams.chunks.liveness import EXIT_STUCK
 from streams.features.blobs import UnreadableError
+from streams.features.calendar import Calendar
 from streams.features.rows import mismatch
 from streams.life import Life
 from streams.metrics import not_ready
@@ -57,6 +58,8 @@ class Worker:
         self._closing: list[asyncio.Task[None]] = []
         self.registry = CollectorRegistry()
         self.registry.register(OfThisLife(self))
+        # Loading the tables behind the calendar takes half a second: before anybody counts on this worker.
+        Calendar(settings.tools.features.zone)
         schema = declared(settings.tools).schema
         self._client = connect(settings.connections)
         member = roll.myself("stream", schema, pinned=bool(into))
