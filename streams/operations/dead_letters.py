@@ -10,6 +10,7 @@ from typing import Any
 
 from streams.operations.verb import Telling, parser
 from streams.service import logs, settings
+from streams.service.arguments import more_than_nothing, whole_number
 from streams.service.moments import moment
 
 ABOUT = {
@@ -58,13 +59,13 @@ def _parser(word: str, cls: type) -> argparse.ArgumentParser:
     made.add_argument("--since", type=_typed(_when), metavar="TIME", help="buried since: a time, or 2h, 7d ago")
     made.add_argument("--until", type=_typed(_when), metavar="TIME", help="buried until")
     if word == "list":
-        made.add_argument("--limit", type=_count, default=NEWEST, help="letters on the page (%(default)s)")
+        made.add_argument("--limit", type=whole_number, default=NEWEST, help="letters on the page (%(default)s)")
         return made
-    made.add_argument("--limit", type=_count, help="so many at most, the oldest first")
-    made.add_argument("--rate", type=_rate, metavar="N", help="letters a second (as many as there can be)")
+    made.add_argument("--limit", type=whole_number, help="so many at most, the oldest first")
+    made.add_argument("--rate", type=more_than_nothing, metavar="N", help="letters a second (as many as there can be)")
     made.add_argument(
         "--max-attempts",
-        type=_count,
+        type=whole_number,
         default=MOST_ATTEMPTS,
         metavar="N",
         help="leave out what has failed so often (%(default)s)",
@@ -76,24 +77,6 @@ def _when(text: str) -> int:
     from streams.service.clock import Clock
 
     return moment(text, Clock()())
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"{text} is no whole number from 1 up"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate < float("inf"):
-        msg = f"{text} is no number of letters a second"
-        raise argparse.ArgumentTypeError(msg)
-    return rate
 
 
 def _typed(convert: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -7,6 +7,7 @@ import os
 
 from streams.operations.verb import Telling, parser
 from streams.service import logs, loop, settings
+from streams.service.arguments import whole_number
 from streams.settings import StreamSettings
 
 
@@ -62,17 +63,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def add_effort(made: argparse.ArgumentParser) -> None:
     """The options of how hard a replay or back-fill works."""
-    made.add_argument("--rate", type=count, default=0, metavar="N", help="at most so many events a second")
-    made.add_argument("--processes", type=count, default=1, metavar="N", help="split by partition (%(default)s)")
-    made.add_argument("--chunk", type=count, default=4_000, metavar="N", help="records in one step (%(default)s)")
-
-
-def count(text: str) -> int:
-    """A whole number from 1 up; raises argparse.ArgumentTypeError."""
-    if not text.isdecimal() or int(text) < 1:
-        message = f"{text} is no whole number from 1 up"
-        raise argparse.ArgumentTypeError(message)
-    return int(text)
+    made.add_argument("--rate", type=whole_number, default=0, metavar="N", help="at most so many events a second")
+    made.add_argument("--processes", type=whole_number, default=1, metavar="N", help="split by partition (%(default)s)")
+    made.add_argument(
+        "--chunk", type=whole_number, default=4_000, metavar="N", help="records in one step (%(default)s)"
+    )
 
 
 def run_name(text: str) -> str:
