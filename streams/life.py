@@ -18,15 +18,21 @@ from streams.wiring import Wiring
 
 
 class Life:
-    """Reads and applies from `live` to `stop`; `missing` is what keeps it from that. `code` is for a forced end."""
+    """Reads and applies from `live` to `stop`; `missing` is what keeps it from that. `code` is for a forced end.
+
+    All of its parts are made with it, before anything is connected: the first events wait for no imports and caches.
+    """
 
     def __init__(self, wiring: Wiring, waiting: Waiting, code: Callable[[], int]) -> None:
         self.wiring, self.waiting, self.code = wiring, waiting, code
+        self.namespace = wiring.settings.connections.namespace
         self.sides: list[Side] = []
+        self._made = wiring.sides()
         self.doorkeeper = Doorkeeper(wiring.settings.connections, self._kafka_is_away)
         self._probe: Probe | None = None
         self._others = asyncio.all_tasks()
         wiring.registry.register(SideCollector(self.sides, wiring.words, lambda: not self.missing()))
+        loop.calm_the_collector()
 
     def missing(self) -> Mapping[str, str]:
         """What keeps this worker from being ready, each with a sentence; empty when it reads and applies."""
@@ -48,11 +54,8 @@ class Life:
 
     async def live(self) -> None:
         """Wait for what is needed, start every side, watch; raises what ends this life."""
-        # Made before anything is connected: the first events do not wait for imports and caches.
-        sides = self.wiring.sides()
-        loop.calm_the_collector()
         self.wiring.route(await Needs(self.wiring, self.waiting).arrive())
-        self.sides += sides
+        self.sides += self._made
         # First of all the probe: a member that the group refuses never comes back from its start.
         self._probe = Probe([side.watched(self.wiring.settings) for side in self.sides], end=self._end_process)
         self._probe.start()

@@ -39,7 +39,7 @@ class StreamSettings:
         "KAIROS_GROUP", "Consumer group; the namespace (unless main) and the side are appended.", default="kairos"
     )
     chunk: int = setting(
-        "KAIROS_CHUNK", "Most records of one topic folded in one step.", default=500, least=1, most=10_000
+        "KAIROS_CHUNK", "Most records of one topic folded in one step.", default=4000, least=1, most=10_000
     )
     max_skew_s: int = setting("KAIROS_MAX_SKEW_S", "Later than the clock by more is left out.", default=300, least=0)
     horizon_days: int = setting("KAIROS_HORIZON_DAYS", "Older than this is left out.", default=400, least=1, most=4000)
@@ -78,7 +78,7 @@ class StreamSettings:
     fetch_max_bytes: int = setting(
         "KAIROS_FETCH_MAX_BYTES", "Most bytes a partition adds to one answer.", default=1_048_576, least=1024
     )
-    buffer: int = setting("KAIROS_BUFFER", "Chunks a partition holds ready.", default=16, least=1, most=1000)
+    buffer: int = setting("KAIROS_BUFFER", "Chunks a partition holds ready.", default=2, least=1, most=1000)
     cache_mib: int = setting("KAIROS_CACHE_MIB", "Rows of users held in memory.", default=256, least=1)
     session_timeout_s: float = setting(
         "KAIROS_SESSION_TIMEOUT_S", "Silence after which Kafka gives a worker's partitions away.", default=45, least=1

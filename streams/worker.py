@@ -72,9 +72,11 @@ class Worker:
         async with await http.serve(address, registry=self.registry, **probes) as server:
             logger.info("Probes and metrics on http://%s/ready", server.address)
             stopping = asyncio.create_task(stop.wait())
+            life: Life | None = self._prepared(self.into or self.roll.force.live)
             try:
-                while await self._live(stopping):
+                while life is not None:
                     self.code = EXIT_STUCK
+                    life = await self._live(life, stopping)
             finally:
                 stopping.cancel()
                 await asyncio.gather(*self._closing)
@@ -92,8 +94,11 @@ class Worker:
         """Where this worker stands."""
         return {"namespace": self.roll.member.namespace}
 
-    async def _live(self, stopping: asyncio.Task[bool]) -> bool:
-        """Live in the namespace in force, until it is no more; whether to go on in another one."""
+    def _prepared(self, namespace: str) -> Life:
+        return Life(Wiring(self.settings.within(namespace), self.wanted), self.waiting, lambda: self.code)
+
+    async def _live(self, life: Life, stopping: asyncio.Task[bool]) -> Life | None:
+        """Live in the namespace in force, for which `life` should be made, until it is no more; the life after it."""
         settling = asyncio.create_task(self._settle())
         await asyncio.wait({settling, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not settling.done() or settling.exception():
@@ -101,28 +106,30 @@ class Worker:
             settling.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await settling
-            return False
-        namespace = settling.result()
-        life = Life(Wiring(self.settings.within(namespace), self.wanted), self.waiting, lambda: self.code)
-        self.life = life
+            await life.close()
+            return None
+        if (namespace := settling.result()) != life.namespace:
+            await life.close()
+            life = self._prepared(namespace)
+        self.life, following = life, None
         living, moving = asyncio.create_task(life.live()), asyncio.create_task(self._moved(namespace))
         await asyncio.wait({living, stopping, moving}, return_when=asyncio.FIRST_COMPLETED)
-        moved = moving.done() and not moving.exception() and not living.done() and not stopping.done()
-        if moved:
+        if moving.done() and not moving.exception() and not living.done() and not stopping.done():
             logger.info("Namespace %s is in force now: leaving %s for it.", self.roll.force.live, namespace)
+            following = self._prepared(self.roll.force.live)  # made while this one still works
         else:
             self.code = _code(living if living.done() or not moving.done() else moving)
-        if self.code and not moved:
-            _hush()
+            if self.code:
+                _hush()
         moving.cancel()
         await life.stop(living)
         closing = asyncio.create_task(life.close())
-        if moved:
+        if following is not None:
             self._closing.append(closing)  # the next life need not wait for it
         else:
             await closing
         self.life = None
-        return moved
+        return following
 
     async def _settle(self) -> str:
         """The namespace to fold into, once Kafka and Redis answer and it is one of our declaration."""
