@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +82,12 @@ def publish(installation: Installation, traffic: Traffic) -> None:
     asyncio.run(produce.publish(installation.kafka, topics, traffic, installation.partitions))
 
 
-def catch_up(installation: Installation, client: redis.Redis, events: int) -> CatchUp:
+def catch_up(
+    installation: Installation, client: redis.Redis, events: int, env: Mapping[str, str] | None = None
+) -> CatchUp:
     """Let a new worker apply the whole log, from its first word to Kafka to the last fence."""
     before_s = redis_cpu_s(client)
-    worker = installation.worker()
+    worker = installation.worker(env)
     spent = worker.run(applied(installation, client))
     return CatchUp(spent, redis_cpu_s(client) - before_s, events)
 
