@@ -7,6 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/kairos-setup.stamp
 SOURCES := schemas streams model_server deploy tests
 DOCKERFILES := deploy/stream.Dockerfile deploy/model.Dockerfile
+TEST_PROCESSES ?= 2
 SYNC := $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/all.txt
 export UV_HTTP_TIMEOUT ?= 300
 # Trust what the machine trusts, a company's proxy too; where it has no certificates at all, those that uv brings.
@@ -40,8 +41,8 @@ check: $(STAMP) ## linters, types, import rules, generated documents, deployment
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/hadolint $(DOCKERFILES)
 
-test: $(STAMP) fetch ## every test but the few long ones, against a real Kafka and a real Valkey
-	$(BIN)/pytest
+test: $(STAMP) fetch ## every test but the few long ones, against real Kafkas and Valkeys; TEST_PROCESSES=n
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 test-long: $(STAMP) fetch ## the tests that `make test` leaves out: minutes of kills between the steps of a promotion
 	$(BIN)/pytest -m long
