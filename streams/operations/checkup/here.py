@@ -30,7 +30,7 @@ WARNED: Mapping[str, tuple[Any, str, str]] = {
         "a worker that pauses that long loses its partitions",
         "Set 30 or more, but for tests.",
     ),
-    "KAIROS_CHUNK": (lambda value: value < 500, "small chunks cost twice the CPU an event, or more", "Set 4000."),
+    "KAIROS_CHUNK": (lambda value: value < 100, "small chunks cost several times the CPU an event", "Set 4000."),
     "KAIROS_MAX_SKEW_S": (
         lambda value: value > 3600,
         "events of a clock that runs ahead by as much move windows and sessions",

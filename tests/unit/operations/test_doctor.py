@@ -180,7 +180,7 @@ def test_settings_that_nothing_reads_are_told_with_the_nearest_name() -> None:
     section = here.look_at_settings(read(StreamSettings, env), env)
     told = {finding.what: finding.remedy for finding in bad(section.findings)}
     assert told == {
-        "KAIROS_CHUNK=50: small chunks cost twice the CPU an event, or more.": "Set 4000.",
+        "KAIROS_CHUNK=50: small chunks cost several times the CPU an event.": "Set 4000.",
         "KAIROS_CHUNKS is set, and nothing reads it.": "Did you mean KAIROS_CHUNK?",
         "KAIROS_XYZ is set, and nothing reads it.": "Unset it, or see the settings with `--help`.",
     }
