@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,10 +53,27 @@ class Lines:
         kept._texts = {column: texts[alive] for column, texts in self._texts.items()}
         return kept
 
-    def duplicated(self) -> Bools:
-        """True for every line that equals an earlier one in all columns."""
-        result: Bools = self._frame.astype("str").duplicated().to_numpy()
-        return result
+    def having(self, columns: Iterable[str]) -> Lines:
+        """The lines with these columns too: one that is not there has no values."""
+        missing = sorted(set(columns) - set(self.names))
+        return Lines(self._frame.assign(**dict.fromkeys(missing))) if missing else self
+
+    def hashes(self, columns: Iterable[str] | None = None) -> NDArray[np.uint64]:
+        """64 bits a line over some columns or all, equal for lines of the same texts; 0 for a line without any.
+
+        A column without a value adds nothing, be it there or not.
+        """
+        import numpy as np
+        import pandas as pd
+
+        total = np.zeros(len(self), np.uint64)
+        for name in self.names if columns is None else columns:
+            column = self._frame[name]
+            texts = _digits(column) if column.dtype.kind == "f" else self.texts(name)
+            present = texts != None  # noqa: E711  (element by element)
+            key = blake2b(name.encode(), digest_size=8).hexdigest()
+            total[present] += pd.util.hash_array(texts[present], hash_key=key)
+        return total
 
     def matches(self, column: str, pattern: str) -> Bools:
         """True where the regular expression is found in the column's text; false where the line has none."""
@@ -83,10 +102,17 @@ def text_column(column: Any) -> Objects:
         if (np.abs(number[~np.isnan(number)]) > 2**53).any():
             msg = f"The column {column.name!r} holds floats above 2^53, which have lost digits; store it as text."
             raise LogError(msg)
-        texts = [None if isna else str(int(v)) if v == int(v) else repr(v) for v, isna in pairs]
+        texts = [None if isna else str(int(v)) if v.is_integer() else repr(v) for v, isna in pairs]
     else:
         texts = [None if isna else str(v).strip() or None for v, isna in pairs]
     return np.array(texts, object)
+
+
+def _digits(column: Any) -> Objects:
+    """Texts of a column of floats, whatever they are: to compare lines by, not to make ids of."""
+    import numpy as np
+
+    return np.array([None if v != v else repr(v) for v in column.to_numpy(dtype=np.float64).tolist()], object)  # noqa: PLR0124
 
 
 def number_column(texts: Objects) -> NDArray[np.float64]:

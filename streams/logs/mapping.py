@@ -114,6 +114,12 @@ class Mapping:
         return frozenset(named | ruled | {self.time_column})
 
     @property
+    def needed(self) -> frozenset[str]:
+        """Columns of the time, the user and the item, without which no line is an event."""
+        named = {column for name in ("user_id", "item_id") for column in self.event[name].columns}
+        return frozenset(named | {self.time_column})
+
+    @property
     def zone(self) -> str:
         """The zone most of the log lives in: the constant of its scene, else the zone of its stamps."""
         source = self.scene.get("zone")

@@ -1,4 +1,4 @@
-"""Reads a log piece by piece, so that its size does not matter; a line that cannot be read is named by its number."""
+"""The one reader of foreign logs: any size, piece by piece; a line that cannot be read is named by its number."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import csv
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import orjson
 
 from streams.logs.columns import Lines, LogError
-from streams.logs.mapping import Mapping
 
-PIECE_LINES = 50_000
+PIECE_LINES = 20_000
 SNIFFED_BYTES = 64 * 1024
 DELIMITERS = (",", ";", "\t", "|")
 CSV, JSON, PARQUET = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson", ".json"), (".parquet",)
+END = "\x1eend of the log\x1e"
+"""Follows the last line of a CSV: what an open quote swallows to the end of the file would else be one long field."""
 
 
 class Form(NamedTuple):
@@ -33,47 +34,30 @@ class Form(NamedTuple):
 def pieces(path: Path, form: Form | None = None, lines: int = PIECE_LINES) -> Iterator[Lines]:
     """The lines of a log, so many at a time; `form` is sniffed where none is given. Raises LogError.
 
-    The error of a malformed file says in which line it is and how many lines before it were good.
+    There is at least one piece, which is empty where the log has columns and no line. The error of a malformed file
+    says in which line it is and how many lines before it were good.
     """
-    if not path.is_file():
-        msg = f"There is no file {path}."
-        raise LogError(msg)
-    try:
-        with _opened(path) as (name, content):
-            if name.endswith(PARQUET):
-                yield from _parquet(content, path, lines)
-            elif name.endswith(JSON):
-                yield from _json(content, path, lines)
-            elif name.endswith(CSV):
-                yield from _csv(content, path, form or sniffed(path), lines)
-            else:
-                msg = f"{name} is neither .csv, .jsonl nor .parquet (a .zip may hold one of them)."
-                raise LogError(msg)
-    except (OSError, zipfile.BadZipFile) as problem:
-        msg = f"{path.name} cannot be read: {problem}."
-        raise LogError(msg) from problem
-
-
-def check_columns(names: Sequence[str], mapping: Mapping, log: str) -> None:
-    """Raises LogError when the mapping names columns that the log does not have."""
-    missing = sorted(mapping.columns - set(names))
-    if missing:
-        msg = (
-            f"{log} has no column {', '.join(map(repr, missing))}, which the mapping {mapping.name} names;"
-            f" its columns are {', '.join(map(repr, names))}."
-        )
-        raise LogError(msg)
+    with opened(path) as (name, content):
+        if name.endswith(PARQUET):
+            yield from _parquet(content, path, lines)
+        elif name.endswith(JSON):
+            yield from _json(content, path, lines)
+        elif name.endswith(CSV):
+            yield from _csv(content, path, form or sniffed(path), lines)
+        else:
+            msg = f"{name} is neither .csv, .jsonl nor .parquet (a .zip may hold one of them)."
+            raise LogError(msg)
 
 
 def is_json(path: Path) -> bool:
-    """Whether a log, or what its .zip holds, is JSON lines."""
-    with _opened(path) as (name, _):
+    """Whether a log, or what its .zip holds, is JSON lines. Raises LogError."""
+    with opened(path) as (name, _):
         return name.endswith(JSON)
 
 
 def sniffed(path: Path) -> Form:
-    """Encoding and delimiter by the beginning of a log; what is no CSV keeps the default."""
-    with _opened(path) as (name, content):
+    """Encoding and delimiter by the beginning of a log; what is no CSV keeps the default. Raises LogError."""
+    with opened(path) as (name, content):
         if not name.endswith(CSV):
             return Form()
         beginning = content.read(SNIFFED_BYTES)
@@ -87,29 +71,37 @@ def sniffed(path: Path) -> Form:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Lower-case name and stream of a log; of a .zip, of the one file it holds."""
-    if path.suffix.lower() != ".zip":
-        with path.open("rb") as content:
-            yield path.name.lower(), content
-        return
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
-        if len(names) != 1:
-            msg = f"{path.name} holds {len(names)} files; a zipped log must hold exactly one."
-            raise LogError(msg)
-        with archive.open(names[0]) as content:
-            yield names[0].lower(), content
+def opened(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Lower-case name and stream of a log; of a .zip, of the one file it holds. Raises LogError."""
+    if not path.is_file():
+        msg = f"There is no file {path}."
+        raise LogError(msg)
+    try:
+        if path.suffix.lower() != ".zip":
+            with path.open("rb") as content:
+                yield path.name.lower(), content
+            return
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+            if len(names) != 1:
+                msg = f"{path.name} holds {len(names)} files; a zipped log must hold exactly one."
+                raise LogError(msg)
+            with archive.open(names[0]) as content:
+                yield names[0].lower(), content
+    except (OSError, zipfile.BadZipFile) as problem:
+        msg = f"{path.name} cannot be read: {problem}."
+        raise LogError(msg) from problem
 
 
 def _csv(content: IO[bytes], path: Path, form: Form, lines: int) -> Iterator[Lines]:
     """Lines of texts; an empty field is none, and a line that ends early lacks the last fields."""
     text = io.TextIOWrapper(content, encoding=form.encoding, newline="")
-    reader, good = csv.reader(text, delimiter=form.delimiter), 0
+    reader, good = csv.reader(chain(text, (END,)), delimiter=form.delimiter), 0
     try:
         header = _header(reader, path)
-        while batch := list(islice(_rows(reader, header, path, good), lines)):
-            good += len(batch)
+        first = True
+        while (batch := list(islice(_rows(reader, header, path, good), lines))) or first:
+            first, good = False, good + len(batch)
             yield _lines(batch, header)
     except csv.Error as problem:
         raise _malformed(path, reader.line_num, good, str(problem)) from problem
@@ -122,8 +114,8 @@ def _csv(content: IO[bytes], path: Path, form: Form, lines: int) -> Iterator[Lin
 
 
 def _header(reader: Iterator[list[str]], path: Path) -> list[str]:
-    names = next(reader, [])
-    if not names:
+    names = next(reader, [END])
+    if names in ([], [END]):
         msg = f"{path.name} is empty: a log begins with the names of its columns."
         raise LogError(msg)
     names[0] = names[0].removeprefix("\ufeff")
@@ -134,11 +126,15 @@ def _header(reader: Iterator[list[str]], path: Path) -> list[str]:
 
 
 def _rows(reader: Any, header: Sequence[str], path: Path, good: int) -> Iterator[list[str | None]]:
-    wide = len(header)
+    wide, began = len(header), reader.line_num
     for row in reader:
+        if row and row[-1].endswith(END):
+            if row != [END]:
+                raise _malformed(path, began + 1, good, "a quote is opened in it and never closed")
+            return
         if len(row) > wide:
-            why = f"it has {len(row)} fields, the first line has {wide}"
-            raise _malformed(path, reader.line_num, good, why)
+            raise _malformed(path, began + 1, good, f"it has {len(row)} fields, the first line has {wide}")
+        began = reader.line_num
         if row:
             good += 1
             yield [field or None for field in row] + [None] * (wide - len(row))
@@ -168,6 +164,9 @@ def _json(content: IO[bytes], path: Path, lines: int) -> Iterator[Lines]:
             good += 1
         if parsed:
             yield _lines(parsed)
+    if not good:
+        msg = f"{path.name} is empty."
+        raise LogError(msg)
 
 
 def _parquet(content: IO[bytes], path: Path, lines: int) -> Iterator[Lines]:
@@ -176,10 +175,11 @@ def _parquet(content: IO[bytes], path: Path, lines: int) -> Iterator[Lines]:
 
     good = 0
     try:
-        for batch in pq.ParquetFile(io.BytesIO(content.read()) if not content.seekable() else content).iter_batches(
-            lines
-        ):
-            yield Lines(batch.to_pandas())
+        file = pq.ParquetFile(content if content.seekable() else io.BytesIO(content.read()))
+        batches: Iterable[Any] = file.iter_batches(lines)
+        for batch in chain(batches, () if file.metadata.num_rows else (file.schema_arrow.empty_table(),)):
+            # Numbers stay the whole numbers that they are where others of their column are missing.
+            yield Lines(batch.to_pandas(integer_object_nulls=True))
             good += len(batch)
     except (pa.ArrowException, OSError) as problem:
         raise _malformed(path, None, good, str(problem)) from problem
@@ -187,13 +187,13 @@ def _parquet(content: IO[bytes], path: Path, lines: int) -> Iterator[Lines]:
 
 def _malformed(path: Path, line: int | None, good: int, why: str) -> LogError:
     where = "" if line is None else f" in line {line:,}"
-    msg = f"{path.name} is malformed{where}: {why[:300].rstrip('.')}. {good:,} lines before it are good."
+    msg = f"{path.name} is malformed{where}: {why[:300].rstrip('.')}. The {good:,} lines before it were good."
     return LogError(msg)
 
 
 def _line_of(path: Path, encoding: str) -> int:
     """The first line that is not of the encoding."""
-    with _opened(path) as (_, content):
+    with opened(path) as (_, content):
         for number, line in enumerate(content, 1):
             try:
                 line.decode(encoding)

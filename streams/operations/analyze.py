@@ -49,8 +49,9 @@ class Analyst:
     def file(self, path: Path, named: str | None) -> Analysis:
         """Analyse a file under a mapping, guessed where none is named. Raises LogError and MappingError."""
         from streams.logs.guess import Guess, guess
+        from streams.logs.logs import fitted
         from streams.logs.mapping import load, parse
-        from streams.logs.pieces import Form, check_columns, is_json, pieces, sniffed
+        from streams.logs.pieces import Form, is_json, pieces, sniffed
 
         name = path.name.partition(".")[0]
         mapping: Mapping | None = None
@@ -59,7 +60,7 @@ class Analyst:
             mapping = load(named, self.declaration)
             form = Form(mapping.encoding, mapping.delimiter)
         else:
-            form = sniffed(path) if path.is_file() else Form()
+            form = sniffed(path)
             first = next(pieces(path, form))
             if set(first.names) >= OURS and is_json(path):
                 return self._ours(path)
@@ -68,9 +69,8 @@ class Analyst:
                 mapping = parse(guessed.toml, name, self.declaration)
         survey = self._survey(mapping, self.partitions)
         with self.tell.progress(f"Reading {path.name}", 0, "lines") as bar:
-            for piece in pieces(path, form):
-                if mapping is not None:
-                    check_columns(piece.names, mapping, path.name)
+            found = pieces(path, form)
+            for piece in found if mapping is None else fitted(found, mapping, path.name):
                 survey.add(piece)
                 bar.at(survey.lines, survey.lines)
         facts = survey.facts()

@@ -14,8 +14,8 @@ import orjson
 from schemas.events import Run, decode_run
 from schemas.partition import partitions_of
 from streams.features.declaration import Declaration
-from streams.logs.columns import Lines, event_times_ms, text_column
-from streams.logs.logs import LogEvent, mapped
+from streams.logs.cleaning import Cleaner, LogEvent
+from streams.logs.columns import Lines, event_times_ms
 from streams.logs.mapping import Mapping
 from streams.operations.log_times import Times
 from streams.operations.tally import Heavy, Sampled
@@ -56,7 +56,7 @@ class Survey:
         self.users, self.items, self.kinds = Heavy(), Heavy(), Heavy()
         self.distinct_users, self.distinct_items, self.records = Sampled(), Sampled(), Sampled()
         self.by_event_id = mapping is not None and "event_id" in mapping.event
-        self.dropped: Counter[str] = Counter()
+        self.cleaner = None if mapping is None else Cleaner(mapping)
         self.rejects: Counter[str] = Counter()
         self.results: Counter[str] = Counter()
         self.by_partition = np.zeros(rules.partitions, np.int64)
@@ -66,18 +66,18 @@ class Survey:
 
     def add(self, lines: Lines) -> None:
         """Look over the next lines of a log."""
+        for name in {**self._missing, **dict.fromkeys(lines.names)}:
+            before = self._missing.get(name, self.lines)
+            self._missing[name] = before + (_absent(lines, name) if name in lines.names else len(lines))
         self.lines += len(lines)
-        for name in lines.names:
-            self._missing[name] += _absent(lines, name)
-        self.records.add(_hashes(lines, self._identity(lines)))
-        if self.mapping is None:
+        hashes = lines.hashes(self._identity(lines))
+        self.records.add(hashes[hashes != 0])
+        if self.mapping is None or self.cleaner is None:
             return
         times_ms = event_times_ms(lines[self.mapping.time_column], self.mapping.time_unit, self.mapping.time_zone)
         self.times.add(times_ms)
-        events, dropped = mapped(lines, self.mapping)
-        self.dropped.update(dropped)
         self._unknown_kinds(lines)
-        self._events(events)
+        self._events(self.cleaner.events(lines))
 
     def add_records(self, records: Sequence[Wire], kinds: frozenset[str], home: tuple[int, int]) -> None:
         """Look over the next records of one partition of a topic, as the stream worker would."""
@@ -195,7 +195,7 @@ class Survey:
                 "records": int(self.by_partition[largest]) if total else 0,
                 "share": float(self.by_partition[largest]) / total if total else 0.0,
             },
-            "left_out": dict(self.dropped),
+            "left_out": self.cleaner.cleaning.dropped if self.cleaner else {},
             "rejects": dict(self.rejects),
             "results": {name: n for name, n in self.results.items() if n},
         }
@@ -228,15 +228,6 @@ def _absent(lines: Lines, name: str) -> int:
     column = lines[name]
     blank = column.isna() | (column.astype(str).str.strip() == "") if column.dtype == object else column.isna()
     return int(blank.sum())
-
-
-def _hashes(lines: Lines, columns: Sequence[str]) -> Any:
-    """One 64-bit hash a line over these columns; Lines without a value of them are left out."""
-    import pandas as pd
-
-    frame = pd.DataFrame({name: text_column(lines[name]) for name in columns}, dtype=object)
-    frame = frame.dropna(how="all").fillna("").astype(str)
-    return pd.util.hash_pandas_object(frame, index=False).to_numpy(np.uint64)
 
 
 def _spread(values: Sequence[bytes]) -> Any:

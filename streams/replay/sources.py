@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 from streams.features.declaration import Declaration
 from streams.logs.columns import LogError
-from streams.logs.files import JSON_LINES, frame, opened
-from streams.logs.logs import read_log
+from streams.logs.logs import Reading
 from streams.logs.mapping import MappingError, fitting, load
+from streams.logs.pieces import JSON, opened, pieces
 from streams.replay.job import FileJob
 from streams.replay.lines import FileError, Surveyed, survey_lines
 
@@ -46,26 +47,25 @@ def prepare(path: Path, mapping: str | None, declaration: Declaration, folder: P
 
 
 def _mapped(path: Path, mapping: str, declaration: Declaration, folder: Path) -> Prepared:
-    log = read_log(path, load(mapping, declaration))
+    reading = Reading(path, load(mapping, declaration))
     plain = folder / f"{path.name}.jsonl"
     with plain.open("wb") as file:
-        file.writelines(event.value + b"\n" for event in log.events)
-    return Prepared(path.name, plain, survey_lines(plain, path.name), str(log.cleaning))
+        for batch in reading.batches():
+            file.writelines(event.value + b"\n" for event in batch)
+    return Prepared(path.name, plain, survey_lines(plain, path.name), str(reading.cleaner.cleaning))
 
 
 def _own(path: Path, folder: Path) -> Prepared:
-    name, plain = path.name.lower(), path
-    if not path.is_file():
-        message = f"There is no file {path}."
-        raise FileError(message)
-    if name.endswith(".zip"):
-        name, content = opened(path)
-        plain = folder / f"{path.name}.jsonl"
-        plain.write_bytes(content.getvalue())
+    plain = path
+    with opened(path) as (name, content):
+        if path.suffix.lower() == ".zip":
+            plain = folder / f"{path.name}.jsonl"
+            with plain.open("wb") as file:
+                shutil.copyfileobj(content, file)
     with plain.open("rb") as file:
         first = next((line for line in file if not line.isspace()), b"")
-    if not name.endswith(JSON_LINES) or not OWN.match(first):
-        columns = [str(column) for column in frame(path).columns]
+    if not name.endswith(JSON) or not OWN.match(first):
+        columns = next(pieces(path)).names
         listed = ", ".join(map(repr, columns))
         message = (
             f"{path.name} is not in the schema of our events and needs --map MAPPING; its columns are "

@@ -192,11 +192,11 @@ def test_of_users_keeps_whole_histories_and_the_same_users_every_time(tmp_path: 
     ("name", "content", "complaint"),
     [
         ("log.csv", b"at,who\n1,2\n", "no column 'cost'"),
-        ("log.csv", b"\xff\xfe" + HEADER.encode(), "cannot be read"),
+        ("log.csv", b"\xff\xfe" + HEADER.encode(), "malformed in line 1: it is not utf-8"),
         ("log.xlsx", b"PK", "neither .csv, .jsonl nor .parquet"),
         ("log.zip", b"no archive", "cannot be read"),
-        ("log.jsonl", b"{", "cannot be read"),
-        ("log.parquet", b"PAR0", "cannot be read"),
+        ("log.jsonl", b"{", "malformed in line 1: it is no JSON"),
+        ("log.parquet", b"PAR0", "malformed: "),
     ],
 )
 def test_a_log_that_cannot_be_read_is_named_with_the_fault(

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.features.declaration import DEFAULT
+from streams.logs.cleaning import Cleaner
 from streams.logs.columns import Lines
 from streams.logs.guess import Guess, guess, kind_of
-from streams.logs.logs import mapped
 from streams.logs.mapping import Mapping, parse
 from streams.logs.pieces import Form
 
@@ -42,7 +42,8 @@ def shop(**more: Any) -> dict[str, Any]:
 def test_the_unit_of_time_is_told_from_the_numbers(stamps: Any, unit: str) -> None:
     _, mapping = guessed(**(shop() | {"event_time": stamps}), event_type=["view", "buy"])
     assert mapping.time_unit == unit
-    events, _ = mapped(Lines(pd.DataFrame(shop() | {"event_time": stamps, "event_type": ["view", "buy"]})), mapping)
+    lines = Lines(pd.DataFrame(shop() | {"event_time": stamps, "event_type": ["view", "buy"]}))
+    events = Cleaner(mapping).events(lines)
     assert [event.ts_ms for event in events] == [MS, MS + 60_000]
     assert [event.stream for event in events] == ["browses", "orders"]
 
