@@ -62,7 +62,7 @@ class ItemPipeline:
         """What the records above the fence say, and those that say nothing."""
         records: Sequence[Record] = chunk.records[known_in(chunk, fence) :]
         self.stats.on_chunk(len(records))
-        read = self._read_catalogue if chunk.topic == self.topics.items else self._read_deltas
+        read = self._read_deltas if chunk.topic == self.topics.deltas else self._read_catalogue
         change, letters = read(chunk, records)
         return chunk, change, Step(chunk.topic, chunk.partition, fence, records, letters), letters
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from streams.operations.verb import GOOD, Telling
 from streams.replay.execution import Execution, Options
 from streams.replay.ground import Ground
+from streams.replay.job import FileJob
 from streams.replay.plan import Plan, measured
 from streams.replay.ranges import Range, ReplayError, Times, ranges
 from streams.replay.register import ALL, KeptFile, Run, of_ranges, refuse_target, stored
@@ -37,34 +38,60 @@ class Backfill:
         for file in files:
             add(name, run, file, self.until_ms)
         catalogue = await self._catalogue(name, run)
+        jobs = [file.job(partitions[0]) for file in files]
+        jobs += await self._told(name, run, files, catalogue, partitions[1])
         plan = Plan(
             mode=run.mode,
             run=name,
             ranges=catalogue,
-            files=[file.job(partitions[0]) for file in files],
+            files=jobs,
             spans={file.topic: run.spans[file.topic] for file in files if file.topic in run.spans},
             processes=arguments.processes,
             rate=arguments.rate,
             measured_per_s=measured(self.ground.runs),
-            notes=[f"{file.name}: {file.about}" for file in files if file.about],
+            notes=self._notes(files),
         )
         self.tell.plan(plan.plain(), plan.shown(), execute=arguments.execute)
-        return GOOD if not arguments.execute else await self._execute(name, run, catalogue, files, partitions)
+        return GOOD if not arguments.execute else await self._execute(name, run, catalogue, jobs, partitions)
 
     async def _execute(
-        self, name: str, run: Run, catalogue: list[Range], files: Sequence[Prepared], partitions: tuple[int, int]
+        self, name: str, run: Run, catalogue: list[Range], files: Sequence[FileJob], partitions: tuple[int, int]
     ) -> int:
         arguments = self.arguments
         options = Options(arguments.processes, arguments.rate, arguments.chunk)
         execution = Execution(self.ground, name, run, options, self.tell)
         more = f" --map {arguments.map}" if arguments.map else ""
+        more += " --catalogue" if arguments.catalogue else ""
         more += f" --until {arguments.until.text}" if arguments.until else ""
         execution.again = f"kairos backfill {' '.join(map(str, arguments.files))} --into {name}{more} --execute"
-        status = await execution.fill(catalogue, [file.job(partitions[0]) for file in files], partitions)
+        status = await execution.fill(catalogue, files, partitions)
         if status == GOOD:
             join = f"kairos replay --into {name} --from TIME --lead-in 0"
             self.tell.page(f"Join the log where the files end: [bold]{join}[/]")
         return status
+
+    async def _told(
+        self, name: str, run: Run, files: Sequence[Prepared], catalogue: Sequence[Range], partitions: int
+    ) -> list[FileJob]:
+        """The items of the files, where they are wanted. Raises FileError and ReplayError."""
+        begun = await self.ground.settled(name, catalogue)
+        wanted = []
+        for file in files:
+            job = file.catalogue(partitions) if self.arguments.catalogue else None
+            add_catalogue(name, run.files[file.topic], job, begun)
+            wanted += [job] if job else []
+        return wanted
+
+    def _notes(self, files: Sequence[Prepared]) -> list[str]:
+        notes = [f"{file.name}: {file.about}" for file in files if file.about]
+        if not self.arguments.catalogue:
+            notes += [
+                f"{file.name} tells {', '.join(file.told.fields)} of {file.told.items:,} items: with --catalogue they "
+                "go into the catalogue of the run, in which items.v1 has the last word"
+                for file in files
+                if file.told is not None
+            ]
+        return notes
 
     async def _catalogue(self, name: str, run: Run) -> list[Range]:
         """The item topic, as far as the run has begun to read it or else to its present end."""
@@ -92,7 +119,27 @@ def add(name: str, run: Run, file: Prepared, until_ms: int | None) -> None:
     if had is not None and run.spans.get(file.topic) != span:
         message = f"Run {name} holds {had.name} up to another time: give the same --until, or another --into NAME."
         raise ReplayError(message)
-    run.files[file.topic] = KeptFile(file.name, file.surveyed.id, file.surveyed.lines)
+    run.files[file.topic] = had or KeptFile(file.name, file.surveyed.id, file.surveyed.lines)
     run.whole = False
     if span is not None:
         run.spans[file.topic] = span
+
+
+def add_catalogue(name: str, kept: KeptFile, job: FileJob | None, begun: int) -> None:
+    """Note the items that a file tells, None where they are not wanted; `begun`: records of items.v1 that a run has.
+
+    Raises ReplayError when they are not what they were, or come too late: items.v1 has the last word on an item.
+    """
+    if kept.catalogue and kept.catalogue != (job.id if job else ""):
+        message = (
+            f"Run {name} holds the catalogue of {kept.name}: give --catalogue and the same --map again, or choose "
+            "another --into NAME."
+        )
+        raise ReplayError(message)
+    if job is not None and not kept.listed and begun:
+        message = (
+            f"Run {name} has read items.v1 already, which must have the last word on what {kept.name} tells of items: "
+            "give the files with --catalogue to a new run, all at once, or leave --catalogue out."
+        )
+        raise ReplayError(message)
+    kept.catalogue = job.id if job else ""

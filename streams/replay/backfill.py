@@ -34,6 +34,11 @@ def _parser() -> argparse.ArgumentParser:
         "--into", required=True, metavar="RUN", type=run_name, help="namespace that is filled, or goes on"
     )
     made.add_argument("--map", metavar="MAPPING", help="built-in mapping or a file; events in our own schema need none")
+    made.add_argument(
+        "--catalogue",
+        action="store_true",
+        help="the items that [item] of the mapping tells, too; items.v1 overrides them",
+    )
     made.add_argument("--until", type=moment, metavar="TIME", help="leave out events of this time and later")
     add_effort(made)
     return made

@@ -16,7 +16,7 @@ from streams.opened import Tables
 from streams.operations.verb import GOOD, Telling
 from streams.replay.crew import Crew, crew
 from streams.replay.ground import Ground
-from streams.replay.job import FileJob, Job, Said, added
+from streams.replay.job import CATALOGUE, FILE, FileJob, Job, Said, Side, added
 from streams.replay.ranges import Range
 from streams.replay.register import Run
 from streams.replay.survey import survey
@@ -55,20 +55,32 @@ class Execution:
         await self._initialise(users, items, files)
         began_s = time.monotonic()
         async with crew(self.options.processes) as made, heeding(made.stop):
-            for file in files:
+            for file in (file for file in files if file.side == "users"):
                 self._said.append(await self._do(made, self._job("users", [], partitions[1], file), file.topic))
             if users and not made.stopped:
                 self._said.append(await self._do(made, self._job("users", users, partitions[1]), "events"))
                 self._measure(self._said[-1])
+            await self._list(made, [file for file in files if file.side == "items"], partitions[1])
             if not made.stopped:
                 items = [r for r in items if r.topic != self.topics.deltas]
                 items += _whole(await self._survey((self.topics.deltas,)))
                 self._said.append(await self._do(made, self._job("items", items, partitions[1]), "items"))
         return await self._end(time.monotonic() - began_s)
 
-    def _job(self, side: str, ranges: list[Range], items: int, file: FileJob | None = None) -> Job:
+    async def _list(self, made: Crew, files: Sequence[FileJob], items: int) -> None:
+        """Fold the catalogues of files, before items.v1, which has the last word."""
+        for file in files:
+            if made.stopped:
+                return
+            said = await self._do(made, self._job("items", [], items, file), file.topic)
+            self._said.append(said)
+            if not said.stopped:
+                self.run.files[FILE + file.topic.removeprefix(CATALOGUE)].listed = True
+                await self.ground.write_down(self.name, self.run)
+
+    def _job(self, side: Side, ranges: list[Range], items: int, file: FileJob | None = None) -> Job:
         return Job(
-            side="users" if side == "users" else "items",
+            side=side,
             run=self.name,
             mode=self.run.mode,
             ranges=ranges,
@@ -102,8 +114,9 @@ class Execution:
             for r in users:
                 await tables.users.initialise(r.base)
             for file in files:
+                table = tables.users if file.side == "users" else tables.items
                 for partition in range(file.partitions):
-                    await tables.users.initialise(file.facts(partition))
+                    await table.initialise(file.facts(partition))
             for r in items:
                 await tables.items.initialise(r.base)
         finally:
@@ -144,7 +157,13 @@ def _lines(counts: dict[str, int]) -> list[str]:
         group, _, word = name.partition(".")
         if word and count:
             groups.setdefault(group, []).append(f"{word} {count:,}")
-    titles = {"rejects": "would be dead letters", "results": "left out or converted", "late": "late"}
+    titles = {
+        "rejects": "would be dead letters",
+        "results": "left out or converted",
+        "late": "late",
+        "catalogue": "catalogue",
+        "item_rejects": "would be dead letters of items",
+    }
     return [f"{title}: {', '.join(groups[group])}" for group, title in titles.items() if group in groups]
 
 

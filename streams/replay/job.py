@@ -14,14 +14,21 @@ from streams.replay.ranges import Range
 Mode = Literal["dry-run", "rebuild", "shadow"]
 
 
+FILE, CATALOGUE = "file:", "file:items:"
+"""What the topic of a file of events begins with, and that of the items which it tells; then comes its name."""
+Side = Literal["users", "items"]
+"""The tables that a file goes into: events into those of users, catalogue records into those of items."""
+
+
 class FileJob(Struct, frozen=True):
-    """A file of events in our own schema, one a line, as a topic of so many partitions; `records` are its lines."""
+    """A file in our own schema, one record a line, as a topic of so many partitions; `records` are its lines."""
 
     path: str
     topic: str
     id: str
     records: int
     partitions: int
+    side: Side = "users"
 
     def facts(self, partition: int) -> LogFacts:
         """The file as a log: its offsets are the positions of its lines."""

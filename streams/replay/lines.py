@@ -1,4 +1,4 @@
-"""A file of events, one JSON object a line, as chunks of partitions: an offset is the position of a line."""
+"""A file of events or items, one JSON object a line, as chunks of partitions: an offset is the position of a line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,13 @@ class _Head(msgspec.Struct, gc=False):
     ts_ms: float | int
 
 
+class _ItemHead(msgspec.Struct, gc=False):
+    item_id: str
+    ts_ms: int
+
+
 _head = msgspec.json.Decoder(_Head).decode
+_item_head = msgspec.json.Decoder(_ItemHead).decode
 
 
 class Surveyed(NamedTuple):
@@ -113,15 +119,28 @@ class Lines:
     def _batches(self) -> Iterator[list[Line]]:
         """Runs of lines of about a chunk for each partition; lines outside the wanted time are left out."""
         size, batch = self.chunk * self.file.partitions, list[Line]()
+        record_of = _item if self.file.side == "items" else _event
         with Path(self.file.path).open("rb") as file:
             for position, text in enumerate(file):
                 if text.isspace():
                     continue
-                head = _head(text)
-                unit, ts_ms = in_ms(head.ts_ms)
-                batch.append(Line(position, str(head.user_id).encode(), text.strip(), ts_ms if unit else -1))
+                key, ts_ms = record_of(text)
+                batch.append(Line(position, key, text.strip(), ts_ms))
                 if len(batch) >= size:
                     yield batch
                     batch = []
         if batch:
             yield batch
+
+
+def _event(text: bytes) -> tuple[bytes, int]:
+    """Key of an event, and its time in ms, negative where it has none."""
+    head = _head(text)
+    unit, ts_ms = in_ms(head.ts_ms)
+    return str(head.user_id).encode(), ts_ms if unit else -1
+
+
+def _item(text: bytes) -> tuple[bytes, int]:
+    """Key of a catalogue record, and its time in ms."""
+    head = _item_head(text)
+    return head.item_id.encode(), head.ts_ms

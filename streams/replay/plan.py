@@ -18,6 +18,7 @@ from streams.replay.register import Run
 ASSUMED_PER_S = 60_000
 """Records a second and process, until a run of this installation has measured it."""
 SHOWN = 40
+WORDS = {"users": "lines", "items": "items for the catalogue"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Plan:
                 {"topic": r.topic, "partition": r.partition, "first": r.first, "end": r.end, "records": r.records}
                 for r in self.ranges
             ],
-            "files": [{"topic": f.topic, "id": f.id, "lines": f.records} for f in self.files],
+            "files": [{"topic": f.topic, "id": f.id, "lines": f.records, "side": f.side} for f in self.files],
             "event_times_ms": {topic: list(span) for topic, span in self.spans.items()},
             "records": self.records,
             "settled": self.settled,
@@ -76,7 +77,7 @@ class Plan:
         parts: list[RenderableType] = [f"[bold]{self.mode}[/]{into}: {self.records:,} records at most"]
         if self.ranges:
             parts.append(self._table())
-        parts += [f"{escape(file.topic)}: {file.records:,} lines" for file in self.files]
+        parts += [f"{escape(file.topic)}: {file.records:,} {WORDS[file.side]}" for file in self.files]
         for (first, last), topics in _by_span(self.spans).items():
             lower = f"from {iso(first)}" if first else ""
             upper = f"before {iso(last)}" if last < 1 << 62 else ""

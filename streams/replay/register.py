@@ -18,11 +18,16 @@ ALL: Asked = ("", "", 0)
 
 
 class KeptFile(Struct):
-    """A file that a run holds: how it was called, and its lines."""
+    """A file that a run holds: how it was called, and its lines.
+
+    `catalogue`: what the items that it tells are known by, empty where they were not wanted; `listed`: they are in.
+    """
 
     name: str
     id: str
     lines: int
+    catalogue: str = ""
+    listed: bool = False
 
 
 class Run(Struct, omit_defaults=True):

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
+
+import orjson
 
 from streams.features.declaration import Declaration
 from streams.logs.columns import LogError
 from streams.logs.logs import Reading
 from streams.logs.mapping import MappingError, fitting, load
 from streams.logs.pieces import JSON, opened, pieces
-from streams.replay.job import FileJob
+from streams.replay.job import CATALOGUE, FILE, FileJob
 from streams.replay.lines import FileError, Surveyed, survey_lines
 
 OWN = re.compile(rb'^\s*\{(?=.*"user_id")(?=.*"item_id")(?=.*"kind")(?=.*"ts_ms")')
+
+
+class Told(NamedTuple):
+    """The items that a file tells, ready as catalogue records, one a line; `fields` is what it tells of them."""
+
+    path: Path
+    id: str
+    items: int
+    fields: Sequence[str]
 
 
 class Prepared(NamedTuple):
@@ -25,15 +38,25 @@ class Prepared(NamedTuple):
     path: Path
     surveyed: Surveyed
     about: str = ""
+    told: Told | None = None
 
     @property
     def topic(self) -> str:
         """The name under which its positions are fenced; only of characters that a header may hold."""
-        return "file:" + re.sub(r"[^A-Za-z0-9._-]", "_", self.name)
+        return FILE + re.sub(r"[^A-Za-z0-9._-]", "_", self.name)
 
     def job(self, partitions: int) -> FileJob:
-        """As a child reads it."""
+        """Its events, as a child reads them."""
         return FileJob(str(self.path.resolve()), self.topic, self.surveyed.id, self.surveyed.lines, partitions)
+
+    def catalogue(self, partitions: int) -> FileJob:
+        """Its items, as a child reads them. Raises FileError where it tells none."""
+        if self.told is None:
+            why = "its mapping has no [item]" if self.about else "events tell no titles"
+            message = f"{self.name} has no items to tell, {why}: leave --catalogue out, or send them to items.v1."
+            raise FileError(message)
+        topic = CATALOGUE + self.topic.removeprefix(FILE)
+        return FileJob(str(self.told.path.resolve()), topic, self.told.id, self.told.items, partitions, "items")
 
 
 def prepare(path: Path, mapping: str | None, declaration: Declaration, folder: Path) -> Prepared:
@@ -52,7 +75,19 @@ def _mapped(path: Path, mapping: str, declaration: Declaration, folder: Path) ->
     with plain.open("wb") as file:
         for batch in reading.batches():
             file.writelines(event.value + b"\n" for event in batch)
-    return Prepared(path.name, plain, survey_lines(plain, path.name), str(reading.cleaner.cleaning))
+    told = _told(reading, folder) if reading.mapping.item else None
+    return Prepared(path.name, plain, survey_lines(plain, path.name), str(reading.cleaner.cleaning), told)
+
+
+def _told(reading: Reading, folder: Path) -> Told:
+    path, hashed = folder / f"{reading.path.name}.items.jsonl", blake2b(digest_size=16)
+    items = reading.cleaner.catalogue.items()
+    with path.open("wb") as file:
+        for item in items.values():
+            line = orjson.dumps(item) + b"\n"
+            hashed.update(line)
+            file.write(line)
+    return Told(path, hashed.hexdigest(), len(items), list(reading.mapping.item))
 
 
 def _own(path: Path, folder: Path) -> Prepared:

@@ -64,6 +64,15 @@ def test_what_is_settled_is_passed_over(tmp_path_factory: pytest.TempPathFactory
     assert sorted(offsets) == [n for n in range(100) if n > fences[homes[n]]]
 
 
+def test_items_come_to_the_partitions_of_items(tmp_path: Path) -> None:
+    path = tmp_path / "log.items.jsonl"
+    path.write_bytes(b"".join(orjson.dumps({"item_id": f"i{n}", "ts_ms": n}) + b"\n" for n in range(20)))
+    lines = Lines(FileJob(str(path), "file:items:log", "id", 20, PARTITIONS, "items"), [0, 1, 2], 3)
+    found = [(chunk.partition, record) for chunks in lines.rounds() for chunk in chunks for record in chunk.records]
+    assert sorted((record.key, record.timestamp) for _, record in found) == sorted((b"i%d" % n, n) for n in range(20))
+    assert all(partition_of(record.key or b"", PARTITIONS) == partition for partition, record in found)
+
+
 def test_the_time_of_an_event_is_when_it_was_heard(tmp_path: Path) -> None:
     (chunk,) = next(Lines(file_of(tmp_path, [line(0)]), [0, 1, 2], 5).rounds())
     assert chunk.records[0].timestamp == 1_790_000_000_000

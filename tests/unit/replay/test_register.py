@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from streams.replay.addition import add_catalogue
+from streams.replay.job import FileJob
 from streams.replay.plan import ASSUMED_PER_S, Plan, measured, whole_of
 from streams.replay.ranges import Range, ReplayError
-from streams.replay.register import ALL, Run, Target, goes_on, known, of_ranges, refuse_target, stored
+from streams.replay.register import ALL, KeptFile, Run, Target, goes_on, known, of_ranges, refuse_target, stored
 from streams.service.namespaces import InForce
 
 FORCE = InForce("live", "served", "before")
@@ -77,3 +79,18 @@ def test_the_time_is_estimated_by_what_was_measured_last() -> None:
     assert (plan.records, plan.estimated_s) == (190, 1.0)
     assert Plan("rebuild", "run", RANGES).per_s == ASSUMED_PER_S
     assert Plan("rebuild", "run", RANGES, rate=10, settled=90).estimated_s == 10
+
+
+def test_items_of_a_file_come_before_those_of_the_log_or_not_at_all() -> None:
+    items, others = (FileJob("path", "file:items:a.csv", name, 9, 2, "items") for name in ("these", "those"))
+    kept = KeptFile("a.csv", "id", 5)
+    with pytest.raises(ReplayError, match=r"Run past has read items\.v1 already, .* on what a\.csv tells of items"):
+        add_catalogue("past", kept, items, begun=1)
+    add_catalogue("past", kept, None, begun=1)
+    add_catalogue("past", kept, items, begun=0)
+    assert (kept.catalogue, kept.listed) == ("these", False)
+    for other in (None, others):
+        with pytest.raises(ReplayError, match=r"Run past holds the catalogue of a\.csv: give --catalogue and the same"):
+            add_catalogue("past", kept, other, begun=0)
+    kept.listed = True
+    add_catalogue("past", kept, items, begun=1)
