@@ -20,6 +20,8 @@ from streams.service.outbox import Outbox
 from streams.settings import StreamSettings
 from streams.sinks import DeltaSink
 from streams.tables.attempt import Verdict
+from streams.tables.items import ItemTable
+from streams.tables.users import UserTable
 from streams.topic_plan import LARGEST_RECORD_BYTES
 
 
@@ -52,9 +54,21 @@ class NoDeadLetters:
 class _Folding:
     """A side of a run: its table and the pipeline that fills it."""
 
+    table: UserTable | ItemTable
+    pipeline: Pipeline | ItemPipeline
+
     def __init__(self, job: Job, settings: StreamSettings) -> None:
         self.tables = Tables(settings.tools, cache_bytes=settings.cache_mib << 20, queueing=job.mode == "shadow")
         self.topics: Topics = settings.connections.topics
+
+    async def start(self, facts: LogFacts) -> int:
+        return await self.table.start_position(facts)
+
+    async def process(self, chunks: Sequence[Chunk]) -> Sequence[Verdict]:
+        return await self.pipeline.process(chunks)
+
+    async def kept(self, topic: str, partition: int) -> int:
+        return await self.table.reload_fence(topic, partition)
 
     async def close(self) -> None:
         await self.tables.close()
@@ -62,6 +76,9 @@ class _Folding:
 
 class Users(_Folding):
     """Events into rows of users; their item deltas go to the run's own topic, and to no other."""
+
+    table: UserTable
+    pipeline: Pipeline
 
     def __init__(self, job: Job, settings: StreamSettings) -> None:
         super().__init__(job, settings)
@@ -77,15 +94,6 @@ class Users(_Folding):
             now_ms=Clock(),
             limits=limits(settings, job.spans),
         )
-
-    async def start(self, facts: LogFacts) -> int:
-        return await self.table.start_position(facts)
-
-    async def process(self, chunks: Sequence[Chunk]) -> Sequence[Verdict]:
-        return await self.pipeline.process(chunks)
-
-    async def kept(self, topic: str, partition: int) -> int:
-        return await self.table.reload_fence(topic, partition)
 
     def counts(self) -> dict[str, int]:
         stats = self.pipeline.stats
@@ -109,19 +117,13 @@ class Users(_Folding):
 class Items(_Folding):
     """The catalogue and the run's own deltas into rows of items."""
 
+    table: ItemTable
+    pipeline: ItemPipeline
+
     def __init__(self, job: Job, settings: StreamSettings) -> None:
         super().__init__(job, settings)
         self.table = self.tables.items
         self.pipeline = ItemPipeline(self.table, self.topics, NoDeadLetters(), max_value_bytes=settings.max_value_bytes)
-
-    async def start(self, facts: LogFacts) -> int:
-        return await self.table.start_position(facts)
-
-    async def process(self, chunks: Sequence[Chunk]) -> Sequence[Verdict]:
-        return await self.pipeline.process(chunks)
-
-    async def kept(self, topic: str, partition: int) -> int:
-        return await self.table.reload_fence(topic, partition)
 
     def counts(self) -> dict[str, int]:
         stats = self.pipeline.stats
