@@ -11,6 +11,8 @@ BUCKETS = 12
 """Buckets a window is cut into: a window read at any moment is wrong by at most one bucket, 1/12 of its length."""
 
 DERIVED_FIELDS = ("hour", "weekday", "holiday")
+HOUR, WEEKDAY = (DERIVED_FIELDS.index(name) - len(DERIVED_FIELDS) for name in ("hour", "weekday"))
+"""Columns of a scene's codes, from their end; both codes begin at 1."""
 """Fields looked up from place and time: hour 1..24, weekday 1..7 (Monday 1), holiday 1..4 (none, eve, on, after)."""
 DERIVED_SIZES = {"hour": 25, "weekday": 8, "holiday": 5}
 

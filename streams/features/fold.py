@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.features.columns import Columns
-from streams.features.declaration import BUCKETS
+from streams.features.declaration import BUCKETS, HOUR, WEEKDAY
 from streams.features.groups import Groups, sorting
 from streams.features.history import entries_of, fold_history
 from streams.features.rows import Layout, Rows, Slots
@@ -110,8 +110,8 @@ def _fold_totals(rows: Rows, groups: Groups, kind: NDArray[np.uint8]) -> None:
 def _fold_sums(layout: Layout, rows: Rows, slot: Slots, columns: Columns) -> None:
     active = layout.kinds.active[columns.kind]
     if layout.declaration.hour_of_week:
-        hour = columns.codes[:, -3].astype(np.int64) - 1 + 24 * (columns.codes[:, -2].astype(np.int64) - 1)
-        _count(rows["hour_of_week"], slot[active], hour[active], 255)
+        hour, weekday = (columns.codes[:, place].astype(np.int64) - 1 for place in (HOUR, WEEKDAY))
+        _count(rows["hour_of_week"], slot[active], (24 * weekday + hour)[active], 255)
     priced = np.flatnonzero(active & (columns.price_minor > 0))
     if len(priced):
         np.add.at(rows["price_sum_minor"], slot[priced], columns.price_minor[priced])
