@@ -144,11 +144,11 @@ def memory_lines(use: MemoryUse) -> Sequence[str]:
     if not use.parts:
         return ["nothing is kept yet"]
     lines = [
-        f"{part.name}: {size(part.n_bytes)}, {'' if part.exact else 'about '}{part.members:,} of "
-        f"{part.bytes_each:,.0f} bytes"
+        f"{part.name}: {'' if part.exact else 'about '}{part.members:,}, {part.bytes_each:,.0f} bytes each, "
+        f"{size(part.n_bytes)} in all"
         for part in use.parts
     ]
     return [
         *lines,
-        f"together {size(use.n_bytes)} of {size(use.used_bytes)} used by the server's {use.all_keys:,} keys",
+        f"together {size(use.n_bytes)}; the server uses {size(use.used_bytes)} for {use.all_keys:,} keys",
     ]

@@ -89,8 +89,8 @@ def test_clocks_that_differ(ahead_ms: float, state: str) -> None:
 def test_memory_is_told_by_part_with_what_is_estimated() -> None:
     use = MemoryUse([PartUse("rows", 10, 10, 3_000, 2_500, 5, exact=False)], 12, 1 << 20, 1 << 19)
     assert redis.memory_lines(use) == [
-        "rows: 2.9 KiB, about 10 of 300 bytes",
-        "together 2.9 KiB of 1.0 MiB used by the server's 12 keys",
+        "rows: about 10, 300 bytes each, 2.9 KiB in all",
+        "together 2.9 KiB; the server uses 1.0 MiB for 12 keys",
     ]
     assert redis.memory_lines(MemoryUse([], 0, 0, 0)) == ["nothing is kept yet"]
 
