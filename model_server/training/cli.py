@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from model_server.training.config import TrainConfig
     from model_server.training.recorded import Recorded
     from streams.features.declaration import Declaration
+
+NEEDED = ("torch", "transformers", "safetensors")
+"""Packages of the training that are looked for before a log is read."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +56,25 @@ def main(argv: list[str]) -> int:
     if folder is None:
         print("Say where the bundle goes: --out DIR or KAIROS_MODEL_DIR.", file=sys.stderr)
         return 2
-    declaration = load(read.features) if read.features is not None else DEFAULT
-    return _train(arguments, read, declaration, folder, Bars(console))
+    declaration, bars = load(read.features) if read.features is not None else DEFAULT, Bars(console)
+    for package in NEEDED:
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(name=package)
+    recorded = _recorded(arguments, read, declaration, bars)
+    return 1 if recorded is None else _train(arguments, recorded, declaration, folder, bars)
 
 
 def _train(
-    arguments: argparse.Namespace, read: TrainSettings, declaration: Declaration, folder: Path, bars: Bars
+    arguments: argparse.Namespace, recorded: Recorded, declaration: Declaration, folder: Path, bars: Bars
 ) -> int:
     from model_server.bundle import save
     from model_server.training import report
     from model_server.training.train import TrainingError, train
-    from streams.logs.logs import LogError
-    from streams.logs.mapping import MappingError
 
     config = _config(arguments)
     try:
-        recorded = _recorded(arguments, read, declaration, bars)
         trained = train(recorded, declaration, config, bars)
-    except (TrainingError, LogError, MappingError, OSError) as error:
+    except (TrainingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     others = report.baselines(recorded, declaration, trained.chosen, bars) if config.baselines else {}
@@ -83,8 +89,24 @@ def _train(
     return 0
 
 
-def _recorded(arguments: argparse.Namespace, read: TrainSettings, declaration: Declaration, bars: Bars) -> Recorded:
-    """The log of the file or of the topics, up to --until."""
+def _recorded(
+    arguments: argparse.Namespace, read: TrainSettings, declaration: Declaration, bars: Bars
+) -> Recorded | None:
+    """The log of the file or of the topics, up to --until; None after saying why there is none.
+
+    It comes before torch, which takes seconds: a wrong address is told at once.
+    """
+    from streams.logs.columns import LogError
+    from streams.logs.mapping import MappingError
+
+    try:
+        return _read(arguments, read, declaration, bars)
+    except (LogError, MappingError, OSError) as error:
+        print(error, file=sys.stderr)
+        return None
+
+
+def _read(arguments: argparse.Namespace, read: TrainSettings, declaration: Declaration, bars: Bars) -> Recorded:
     from model_server.training.recorded import RawEvent, record, until
 
     if arguments.events is None:
@@ -109,6 +131,7 @@ def _of_topics(connections: Connections, bars: Bars) -> tuple[list[Any], dict[st
     from model_server.training.topics import read_topics
     from streams.service.entry import NoEntryError
 
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it meets is told in a sentence
     with ExitStack() as stack:
         try:
             return asyncio.run(

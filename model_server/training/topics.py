@@ -28,9 +28,9 @@ async def read_topics(
     topics = connections.topics
     streams = {getattr(topics, name): name for name in ("clicks", "browses", "orders", "feedback", "items")}
     consumer = AIOKafkaConsumer(**client_options(connections), enable_auto_commit=False)
-    async with entering(connections):
-        await consumer.start()
     try:
+        async with entering(connections):
+            await consumer.start()
         # A topic of which the client knows no partition yet is asked for by name once.
         known = await consumer._client.fetch_all_metadata()
         partitions = [
