@@ -18,6 +18,7 @@ from streams.operations import asking
 from streams.operations.log_judgement import judge
 from streams.operations.log_report import Analysis, markdown
 from streams.operations.verb import BAD, GOOD, Telling, parser
+from streams.service.arguments import whole_number
 from streams.service.findings import Finding
 from streams.service.kafka import client_options
 from streams.topic_plan import TopicLayout
@@ -225,10 +226,10 @@ def _parser(cls: type) -> argparse.ArgumentParser:
     made.add_argument("--write-map", type=Path, metavar="PATH.toml", help="write the guessed mapping")
     made.add_argument(
         "--partitions",
-        type=int,
+        type=whole_number,
         default=TopicLayout.users,
         metavar="N",
         help="of user topics, for a file (%(default)s)",
     )
-    made.add_argument("--newest", type=int, metavar="N", help="of a topic: the newest N records of each partition")
+    made.add_argument("--newest", type=whole_number, metavar="N", help="of a topic: the newest N of each partition")
     return made

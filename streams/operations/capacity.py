@@ -21,6 +21,7 @@ from streams.operations.sizing import Figure, Moved, memory, memory_figures, spe
 from streams.operations.standing import Seen, see
 from streams.operations.verb import BAD, GOOD, Telling, parser
 from streams.operations.worker_metrics import MetricsError, WorkerWork, work_of
+from streams.service.arguments import whole_number
 from streams.service.kafka import client_options
 from streams.service.redis_facts import cpu_seconds
 from streams.tables.memory_use import memory_use
@@ -119,8 +120,8 @@ def capacity(argv: list[str]) -> int:
     made = parser(
         "capacity", "What a user costs, what a worker can do, what a load would need.", StreamSettings, acts=False
     )
-    made.add_argument("--users", type=_positive, metavar="N", help="memory for so many users")
-    made.add_argument("--events-per-s", type=_positive, metavar="N", help="workers for so many events a second")
+    made.add_argument("--users", type=whole_number, metavar="N", help="memory for so many users")
+    made.add_argument("--events-per-s", type=whole_number, metavar="N", help="workers for so many events a second")
     made.add_argument(
         "--for", dest="for_s", type=_seconds, default=FOR_S, metavar="SECONDS", help="how long to watch (%(default)s)"
     )
@@ -145,14 +146,6 @@ def capacity(argv: list[str]) -> int:
             await tables.close()
 
     return tell.end(asyncio.run(run()))
-
-
-def _positive(text: str) -> int:
-    plain = text.replace(",", "").replace("_", "")
-    if not plain.isdecimal() or int(plain) < 1:
-        msg = f"{text} is no whole number from 1 up"
-        raise argparse.ArgumentTypeError(msg)
-    return int(plain)
 
 
 def _seconds(text: str) -> float:

@@ -4,11 +4,12 @@ import argparse
 
 
 def whole_number(text: str) -> int:
-    """From 1 up."""
-    if not text.isdecimal() or int(text) < 1:
+    """From 1 up; thousands may be set apart by commas or underscores."""
+    plain = text.replace(",", "").replace("_", "")
+    if not plain.isdecimal() or int(plain) < 1:
         msg = f"{text} is no whole number from 1 up"
         raise argparse.ArgumentTypeError(msg)
-    return int(text)
+    return int(plain)
 
 
 def port(text: str) -> int:

@@ -1,6 +1,7 @@
 """`kairos` finds every command it lists, and says in a sentence what is wrong with what was typed."""
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,8 @@ def test_a_features_file_that_is_wrong_is_a_wrong_setting(
         ("inspect u1 --newest -1", "-1 is no whole number from 1 up"),
         ("why u1 -n few", "few is no whole number from 1 up"),
         ("train --until yesterday", "yesterday is no time like 2026-01-31"),
+        ("capacity --users 1e6", "1e6 is no whole number from 1 up"),
+        ("analyze clicks --newest 0", "0 is no whole number from 1 up"),
         ("up --kafka-port 80000", "80000 is no port"),
         ("demo --users -1", "-1 is no whole number from 1 up"),
         ("demo --rate 0", "0 is no number above 0"),
@@ -164,6 +167,18 @@ def test_an_error_of_others_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch)
     _version_raises(monkeypatch, ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         cli.main(["version"])
+
+
+def test_a_training_knocks_at_kafka_before_it_loads_what_takes_seconds(tmp_path: Path) -> None:
+    script = (
+        "import sys; from deploy import cli; status = cli.main(['train', '--out', sys.argv[1]]);"
+        "sys.exit(2 if 'torch' in sys.modules else status)"
+    )
+    env = {**os.environ, "KAIROS_KAFKA": "127.0.0.1:1"}
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    said = "Nothing listens where Kafka at 127.0.0.1:1 should be: start it, or set KAIROS_KAFKA to where it is.\n"
+    assert (ended.returncode, ended.stderr) == (1, said)
 
 
 def test_help_needs_no_library() -> None:
