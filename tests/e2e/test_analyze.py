@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,13 +13,6 @@ from streams.topic_plan import PlannedTopic
 from tests.installation import Installation, Sent, events
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def installation(kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path) -> Installation:
-    made = Installation(kafka, redis_url, topic_prefix, namespace, tmp_path)
-    await made.set_up()
-    return made
 
 
 async def told(installation: Installation, *command: str) -> tuple[int, dict[str, Any]]:

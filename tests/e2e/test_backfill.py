@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import random
 import zipfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +35,8 @@ kind = "click"
 
 
 @pytest.fixture
-async def made(
-    kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
-) -> AsyncIterator[Installation]:
-    installation = Installation(kafka, redis_url, topic_prefix, namespace, tmp_path)
-    await installation.set_up()
-    yield installation
-    installation.close()
+def made(installation: Installation) -> Installation:
+    return installation
 
 
 def run_of(made: Installation, word: str) -> str:

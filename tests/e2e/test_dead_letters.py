@@ -7,8 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -25,16 +24,6 @@ pytestmark = pytest.mark.slow
 
 NOW_MS = time.time_ns() // 1_000_000
 DAY_AGO_MS = NOW_MS - 86_400_000
-
-
-@pytest.fixture
-async def installation(
-    kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
-) -> AsyncIterator[Installation]:
-    made = Installation(kafka, redis_url, topic_prefix, namespace, tmp_path)
-    await made.set_up()
-    yield made
-    made.close()
 
 
 def letter(installation: Installation, i: int, **changes: Any) -> DeadLetter:

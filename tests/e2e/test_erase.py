@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,6 @@ from tests.installation import Installation, Sent, events
 pytestmark = pytest.mark.slow
 
 ODD = 'Ünal {x}*?[bold] "q"'
-
-
-@pytest.fixture
-async def installation(
-    kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
-) -> AsyncIterator[Installation]:
-    made = Installation(kafka, redis_url, topic_prefix, namespace, tmp_path)
-    assert (await made.set_up())[0] == 0
-    yield made
-    made.close()
 
 
 async def run(installation: Installation, *command: str) -> Any:

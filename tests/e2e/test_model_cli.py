@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
@@ -51,10 +51,9 @@ class Processes:
 
 
 @pytest.fixture
-async def shop(kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path) -> AsyncIterator[Shop]:
-    async with open_shop(kafka, redis_url, topic_prefix, namespace, tmp_path) as opened:
-        await opened.list_items(*catalogue(20))
-        yield opened
+async def shop(shop: Shop) -> Shop:
+    await shop.list_items(*catalogue(20))
+    return shop
 
 
 @pytest.fixture

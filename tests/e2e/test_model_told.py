@@ -2,21 +2,13 @@
 
 import asyncio
 import urllib.request
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from model_server.decision_log import reading
 from model_server.why import why
-from tests.affected import Shop, catalogue, open_shop, until, visits
-
-
-@pytest.fixture
-async def shop(kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path) -> AsyncIterator[Shop]:
-    async with open_shop(kafka, redis_url, topic_prefix, namespace, tmp_path) as opened:
-        yield opened
+from tests.affected import Shop, catalogue, until, visits
 
 
 async def test_probes_and_metrics_tell_how_it_goes(shop: Shop) -> None:

@@ -1,7 +1,7 @@
 """The model worker on real Kafka and Valkey: from affected users to candidates, decisions and push logs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,6 @@ from streams.operations.erasing import Eraser
 from tests.affected import Popular, Shop, Source, catalogue, now_ms, open_shop, until, visits
 
 HOUR_MS = 3_600_000
-
-
-@pytest.fixture
-async def shop(kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path) -> AsyncIterator[Shop]:
-    async with open_shop(kafka, redis_url, topic_prefix, namespace, tmp_path) as opened:
-        yield opened
 
 
 async def test_a_click_becomes_a_candidate_a_gateway_can_send(shop: Shop) -> None:

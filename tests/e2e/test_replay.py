@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import orjson
 import pytest
@@ -19,12 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 @pytest.fixture
-async def live(
-    kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
-) -> AsyncIterator[Installation]:
-    made = Installation(kafka, redis_url, topic_prefix, namespace, tmp_path)
-    yield await lived(made)
-    made.close()
+async def live(bare: Installation) -> Installation:
+    return await lived(bare)
 
 
 def run_of(live: Installation, word: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,8 @@ NOWHERE = {"KAIROS_KAFKA": "127.0.0.1:1", "KAIROS_REDIS": "redis://127.0.0.1:1"}
 
 
 @pytest.fixture
-async def installation(
-    kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
-) -> AsyncIterator[Installation]:
-    made = Installation(kafka, redis_url, topic_prefix, namespace, tmp_path)
-    yield made
-    made.close()
+def installation(bare: Installation) -> Installation:
+    return bare
 
 
 async def told(installation: Installation, *command: str) -> tuple[int, dict[str, Any]]:

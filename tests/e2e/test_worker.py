@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -14,16 +14,6 @@ from tests.installation import Installation, events
 from tests.worker_process import until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def installation(
-    kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
-) -> AsyncIterator[Installation]:
-    made = Installation(kafka, redis_url, topic_prefix, namespace, tmp_path)
-    assert (await made.set_up())[0] == 0
-    yield made
-    made.close()
 
 
 async def test_rows_are_what_an_independent_fold_of_the_events_says(installation: Installation) -> None:

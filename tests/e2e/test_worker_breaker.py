@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -19,16 +18,6 @@ pytestmark = pytest.mark.slow
 
 REFUSED, MOST = 78, 500
 STRAY = next(f"stray{i}" for i in range(99) if partition_of(b"stray%d" % i, 4) != 2)
-
-
-@pytest.fixture
-async def installation(
-    kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
-) -> AsyncIterator[Installation]:
-    made = Installation(kafka, redis_url, topic_prefix, namespace, tmp_path)
-    await made.set_up()
-    yield made
-    made.close()
 
 
 async def stopped(installation: Installation, **env: str) -> str:

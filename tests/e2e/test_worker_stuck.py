@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,6 @@ from tests.worker_process import WorkerProcess, until
 pytestmark = pytest.mark.slow
 
 STUCK = 70
-
-
-@pytest.fixture
-async def installation(
-    kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
-) -> AsyncIterator[Installation]:
-    made = Installation(kafka, redis_url, topic_prefix, namespace, tmp_path)
-    await made.set_up()
-    yield made
-    made.close()
 
 
 async def code_of(worker: WorkerProcess, timeout_s: float = 40) -> int:

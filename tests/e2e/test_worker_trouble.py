@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,8 @@ Make = Callable[..., Any]
 
 
 @pytest.fixture
-async def installation(
-    kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
-) -> AsyncIterator[Installation]:
-    made = Installation(kafka, redis_url, topic_prefix, namespace, tmp_path)
-    yield made
-    made.close()
+def installation(bare: Installation) -> Installation:
+    return bare
 
 
 async def ended(installation: Installation, timeout_s: float = 40, **env: str) -> tuple[int, str]:
