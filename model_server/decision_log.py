@@ -28,7 +28,7 @@ class WhyError(Exception):
     """The decisions cannot be read; the text says what to do."""
 
 
-class Found(NamedTuple):
+class DecisionRecord(NamedTuple):
     """One decision and its record's bytes and offset."""
 
     offset: int
@@ -36,11 +36,11 @@ class Found(NamedTuple):
     decision: Decision
 
 
-class InForce(NamedTuple):
+class DecisionsAt(NamedTuple):
     """The newest decision at a moment or before it, and the one that followed; None where there is none."""
 
-    at: Found | None
-    next: Found | None
+    at: DecisionRecord | None
+    next: DecisionRecord | None
 
 
 class DecisionLog:
@@ -52,16 +52,16 @@ class DecisionLog:
         self._consumer, self._partition, self._key = consumer, partition, key
         self.first, self.end = bounds
 
-    async def newest(self, n: int) -> list[Found]:
+    async def newest(self, n: int) -> list[DecisionRecord]:
         """The newest decisions, newest first."""
-        found: list[Found] = []
+        found: list[DecisionRecord] = []
         async for window in self._backwards(self.end):
             found += reversed(window)
             if len(found) >= n:
                 break
         return found[:n]
 
-    async def in_force(self, at_ms: int) -> InForce:
+    async def in_force(self, at_ms: int) -> DecisionsAt:
         """What was decided last at a moment, and what came next.
 
         A record is written a little after its decision: where those of the moment begin, Kafka knows by the time of
@@ -75,9 +75,9 @@ class DecisionLog:
                 if earlier := [each for each in window if each.decision.ts_ms <= at_ms]:
                     before = earlier[-1]
                     break
-        return InForce(before, after)
+        return DecisionsAt(before, after)
 
-    async def _forwards(self, begin: int, at_ms: int) -> tuple[Found | None, Found | None]:
+    async def _forwards(self, begin: int, at_ms: int) -> tuple[DecisionRecord | None, DecisionRecord | None]:
         """The last decision at the moment or before it, and the first after it, from an offset on."""
         before, start, window = None, begin, FIRST_WINDOW
         with _progress(f"Reading {self._partition.topic}", self.end - begin) as (bar, task):
@@ -91,7 +91,7 @@ class DecisionLog:
                 start, window = end, min(window * GROWTH, LARGEST_WINDOW)
         return before, None
 
-    async def _backwards(self, end: int) -> AsyncIterator[list[Found]]:
+    async def _backwards(self, end: int) -> AsyncIterator[list[DecisionRecord]]:
         """Growing windows of decisions below an offset, each in order, the newest window first."""
         window = FIRST_WINDOW
         with _progress(f"Reading {self._partition.topic} backwards", end - self.first) as (bar, task):
@@ -101,10 +101,10 @@ class DecisionLog:
                 bar.advance(task, end - start)
                 end, window = start, min(window * GROWTH, LARGEST_WINDOW)
 
-    async def _between(self, start: int, end: int) -> list[Found]:
+    async def _between(self, start: int, end: int) -> list[DecisionRecord]:
         """Decisions about the user in start .. end (excluded), in order."""
         self._consumer.seek(self._partition, start)
-        found: list[Found] = []
+        found: list[DecisionRecord] = []
         while await self._consumer.position(self._partition) < end:
             for record in (await self._consumer.getmany(self._partition, timeout_ms=WAIT_MS)).get(self._partition, []):
                 if record.key == self._key and record.offset < end:
@@ -142,10 +142,10 @@ async def _partitions(connections: Connections, topic: str) -> int:
     return len(found["partitions"])
 
 
-def _found(offset: int, value: bytes) -> list[Found]:
+def _found(offset: int, value: bytes) -> list[DecisionRecord]:
     """The decision, or nothing where another producer wrote something that is none."""
     try:
-        return [Found(offset, value, decode(value))]
+        return [DecisionRecord(offset, value, decode(value))]
     except DecodeError:
         return []
 

@@ -13,7 +13,7 @@ from model_server.policy.pushes import Log, PushColumns, Retraction, columns, de
 from model_server.policy.quiet import Night, night
 from model_server.policy.rules import ItemFacts, UserFacts
 from model_server.policy.settings import DAY_MS, PolicySettings
-from model_server.rows import Stored
+from model_server.rows import StoredUser
 from model_server.scoring import ItemState, Scored
 from streams.features.calendar import Calendar, country_of, zone_name
 from streams.features.declaration import Declaration
@@ -40,7 +40,7 @@ class Person:
 
 def people(
     layout: Layout,
-    stored: Sequence[Stored],
+    stored: Sequence[StoredUser],
     deadlines_ms: Sequence[int],
     now_ms: int,
     default_zone: str,

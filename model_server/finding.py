@@ -10,7 +10,7 @@ from model_server.preparation import Freshness, Preparation
 
 if TYPE_CHECKING:
     from model_server.retrieval.pairs import I32
-    from model_server.retrieval.retriever import Found
+    from model_server.retrieval.retriever import Retrieved
     from model_server.retrieval.shared import Shared
     from model_server.scoring import ItemState, Requests
 
@@ -24,7 +24,7 @@ class Finder:
         self.preparation = preparation
         self._freshness = Freshness(preparation.declaration, refresh_ms)
 
-    def find(self, requests: Requests, items: ItemState, now_ms: int) -> tuple[Found, Shared]:
+    def find(self, requests: Requests, items: ItemState, now_ms: int) -> tuple[Retrieved, Shared]:
         """Candidates of all users of `requests`."""
         users = len(requests.users)
         shared = self._freshness.at(items, now_ms)

@@ -19,7 +19,7 @@ from streams.features.items import ItemLayout, ItemView, item_view
 
 log = logging.getLogger(__name__)
 
-Stored = tuple[bytes | None, bytes | None]
+StoredItem = tuple[bytes | None, bytes | None]
 """Bytes of an item's row and of its catalogue entry, None where there is none."""
 Position = tuple[int, int]
 """Place in a stream of touched ids: milliseconds and number, (0, 0) before the first."""
@@ -97,7 +97,7 @@ class ItemArrays:
         rows = self._rows[: len(self.ids)] if index is None else self._rows[index]
         return item_view(self.layout, rows, now_ms, profiles=profiles)
 
-    def put(self, stored: dict[str, Stored]) -> None:
+    def put(self, stored: dict[str, StoredItem]) -> None:
         """Take over rows and entries by item id. Raises SchemaMismatchError on rows of another declaration."""
         if not stored:
             return
@@ -194,7 +194,7 @@ class ItemStore:
         self._tags = [keys.item_tag(partition) for partition in range(partitions)]
         self._keys = keys
         self._position: list[Position] = [(0, 0)] * partitions
-        self._pending: dict[str, Stored] = {}
+        self._pending: dict[str, StoredItem] = {}
 
     async def load(self) -> None:
         """Read every item. Raises RedisError; may be called again."""

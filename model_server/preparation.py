@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.counters.batch import Batch, PastTokens
+from model_server.counters.batch import CountedBatch, PastTokens
 from model_server.counters.counters import Counters
 from model_server.retrieval.neighbours import Mapped, Neighbours
 from model_server.retrieval.pairs import I32, I64
-from model_server.retrieval.retriever import Found, Quotas, Retriever
+from model_server.retrieval.retriever import Quotas, Retrieved, Retriever
 from model_server.retrieval.shared import Profiles, Shared
 from streams.features.columns import item_code
 
@@ -107,18 +107,18 @@ class Preparation:
         items: ItemState,
         shared: Sequence[Shared],
         explored: I32 | None = None,
-    ) -> Found:
+    ) -> Retrieved:
         """Candidates of B users; `shared`: popularity lists of each user's moment, length B."""
         return self.retriever.find(view, scene, now_ms, items, shared, self.known(items).neighbours, explored)
 
-    def batch(self, view: UserView, scene: U8, items: ItemState, found: Found, look: Look) -> Batch:
+    def batch(self, view: UserView, scene: U8, items: ItemState, found: Retrieved, look: Look) -> CountedBatch:
         """Counters and codes of what `find` found, with item views from `look`."""
         known = self.known(items)
         item = found.candidates.item
         views, at = look(item)
         repeat = np.zeros(len(views.idle_ms), np.float32)
         repeat[at[item >= 0]] = known.neighbours.repeat[item[item >= 0]]
-        return Batch(
+        return CountedBatch(
             item=item,
             word=_of_item(known.word, item),
             category=_of_item(known.category, item),
@@ -129,7 +129,7 @@ class Preparation:
             scene=scene,
         )
 
-    def _past(self, found: Found, known: Known, scene: U8) -> PastTokens:
+    def _past(self, found: Retrieved, known: Known, scene: U8) -> PastTokens:
         past = found.own.past
         cut = slice(0, self.history)
         item, age_s = past.item[:, cut], past.age_s[:, cut]

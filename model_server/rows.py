@@ -8,7 +8,7 @@ from model_server.queue import Client, Lease
 from schemas.keys import Keys
 from schemas.partition import partition_of
 
-Stored = tuple[bytes | None, bytes | None]
+StoredUser = tuple[bytes | None, bytes | None]
 """Bytes of a user's row and of its push log, None where there is none yet."""
 
 
@@ -23,7 +23,7 @@ class Former(NamedTuple):
         return self.keys.pushes(self.keys.user_tag(partition_of(user, self.partitions)), user)
 
 
-async def read(redis: Client, keys: Keys, leases: Sequence[Lease], former: Sequence[Former] = ()) -> list[Stored]:
+async def read(redis: Client, keys: Keys, leases: Sequence[Lease], former: Sequence[Former] = ()) -> list[StoredUser]:
     """Row and push log of each lease, in order: one MGET a partition, all in one pipeline. Raises RedisError.
 
     `former` are the namespaces that served before: what was pushed from there counts as well.
@@ -45,7 +45,7 @@ async def read(redis: Client, keys: Keys, leases: Sequence[Lease], former: Seque
         pipe.execute_command("GET", key)
     answers = await pipe.execute()
     older = [answers[len(groups) + at :: len(leases)] for at in range(len(leases))] if former else [[]] * len(leases)
-    stored: list[Stored] = [(None, None)] * len(leases)
+    stored: list[StoredUser] = [(None, None)] * len(leases)
     for members, values in zip(groups.values(), answers[: len(groups)], strict=True):
         for i, row, log in zip(members, values[: len(members)], values[len(members) :], strict=True):
             stored[i] = (row, together([log, *older[i]]))

@@ -9,15 +9,15 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 
-from model_server.decision_log import DecisionLog, Found, WhyError, reading
-from model_server.policy.rules import ITEM_RULES, USER_RULES, Verdict
+from model_server.decision_log import DecisionLog, DecisionRecord, WhyError, reading
+from model_server.policy.rules import ITEM_RULES, USER_RULES, Ruling
 from schemas.decisions import Decision, Step
 from schemas.faults import bad_ids
 from streams.service.entry import NoEntryError, entering
 from streams.service.settings import Connections
 from streams.service.trouble import clause
 
-RULES: tuple[Callable[..., Verdict], ...] = (*USER_RULES, *ITEM_RULES)
+RULES: tuple[Callable[..., Ruling], ...] = (*USER_RULES, *ITEM_RULES)
 MEANING = {rule.__name__: (rule.__doc__ or "").partition(";")[0] for rule in RULES}
 """What each rule says where it does not pass: the first words of its docstring."""
 SECONDS = {"expired", "minimum_gap", "already_bought", "already_pushed"}
@@ -83,11 +83,11 @@ async def _at(log: DecisionLog, user: str, at_ms: int, *, as_json: bool) -> int:
     return int(at is None)
 
 
-def _facts(found: Found) -> dict[str, object]:
+def _facts(found: DecisionRecord) -> dict[str, object]:
     return {"offset": found.offset, **orjson.loads(found.value)}
 
 
-def show(console: Console, found: Sequence[Found]) -> None:
+def show(console: Console, found: Sequence[DecisionRecord]) -> None:
     """Print decisions for people."""
     for each in found:
         decision = each.decision

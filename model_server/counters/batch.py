@@ -25,7 +25,7 @@ class PastTokens(NamedTuple):
     valid: Bools
 
 
-class Batch(NamedTuple):
+class CountedBatch(NamedTuple):
     """B users with C candidates each: item i32[B, C] (-1 none), counters f32[B, C, F], near f32[B, C, L]."""
 
     item: I32

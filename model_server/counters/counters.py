@@ -15,7 +15,7 @@ from model_server.retrieval.pairs import F32, I32, I64
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model_server.retrieval.retriever import Found
+    from model_server.retrieval.retriever import Retrieved
     from streams.features.declaration import Declaration
     from streams.features.items import ItemView
     from streams.features.view import UserView
@@ -33,7 +33,7 @@ class Counters:
         self,
         users: UserView,
         scene: NDArray[np.uint8],
-        found: Found,
+        found: Retrieved,
         view: ItemView,
         at: I64,
         repeat: F32,
@@ -124,7 +124,7 @@ def _categories(own: Own, item: I32, category: I32) -> F32:
     return np.stack(parts, axis=2, dtype=np.float32)
 
 
-def _together(found: Found, item: I32) -> F32:
+def _together(found: Retrieved, item: I32) -> F32:
     parts: list[F32] = []
     for pairs in (found.together, found.following):
         at = pairs.find(item)

@@ -1,4 +1,4 @@
-"""From verdicts to endings: every user ends as sent, held or refused, with the steps that led there."""
+"""From rulings to endings: every user ends as sent, held or refused, with the steps that led there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.policy.rules import ITEM_RULES, USER_RULES, ItemFacts, UserFacts, Verdict
+from model_server.policy.rules import ITEM_RULES, USER_RULES, ItemFacts, Ruling, UserFacts
 from model_server.policy.settings import PolicySettings
 from schemas.decisions import Step
 
-Outcome = Literal["sent", "held", "refused"]
+How = Literal["sent", "held", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Ending:
     that got none the candidate that the steps are about (indices along K).
     """
 
-    outcome: Outcome
+    outcome: How
     steps: list[Step]
     retry_ms: int | None = None
     picks: tuple[int, ...] = ()
@@ -41,16 +41,16 @@ def admit(facts: UserFacts, settings: PolicySettings) -> list[Admission]:
 
     A refusal goes before a hold; a user held by several rules is tried again when the last of them passes.
     """
-    verdicts = [rule(facts, settings) for rule in USER_RULES]
-    failed = np.stack([~verdict.passed for verdict in verdicts])
-    settled = np.where(failed.any(0), failed.argmax(0), len(verdicts)).tolist()
-    retry_ms = _retry_ms(verdicts).tolist()
+    rulings = [rule(facts, settings) for rule in USER_RULES]
+    failed = np.stack([~ruling.passed for ruling in rulings])
+    settled = np.where(failed.any(0), failed.argmax(0), len(rulings)).tolist()
+    retry_ms = _retry_ms(rulings).tolist()
     admissions = []
-    for user, steps in enumerate(_steps(verdicts)):
+    for user, steps in enumerate(_steps(rulings)):
         at = settled[user]
-        if at == len(verdicts):
+        if at == len(rulings):
             admissions.append(Admission(steps, None))
-        elif verdicts[at].retry_ms is None:
+        elif rulings[at].retry_ms is None:
             admissions.append(Admission(steps, Ending("refused", steps[: at + 1])))
         else:
             admissions.append(Admission(steps, Ending("held", steps[: at + 1], retry_ms[user])))
@@ -62,15 +62,15 @@ def decide(items: ItemFacts, admissions: Sequence[Admission], settings: PolicySe
 
     A user is held where every candidate fails and a rule only holds back the best one that is not refused.
     """
-    verdicts = [rule(items, settings) for rule in ITEM_RULES]
-    failed = np.stack([~verdict.passed for verdict in verdicts])
+    rulings = [rule(items, settings) for rule in ITEM_RULES]
+    failed = np.stack([~ruling.passed for ruling in rulings])
     passed = ~np.logical_or.reduce(failed, axis=0)
-    refused = np.logical_or.reduce([f for f, v in zip(failed, verdicts, strict=True) if v.retry_ms is None], axis=0)
+    refused = np.logical_or.reduce([f for f, v in zip(failed, rulings, strict=True) if v.retry_ms is None], axis=0)
     chosen = passed & (np.cumsum(passed, axis=1) <= settings.slots)
     sent = passed.any(1)
     looked_at = np.where(sent, passed.argmax(1), (~refused).argmax(1))
-    told = [_at(verdict, looked_at) for verdict in verdicts]
-    settled = np.stack([~verdict.passed for verdict in told]).argmax(0).tolist()
+    told = [_at(ruling, looked_at) for ruling in rulings]
+    settled = np.stack([~ruling.passed for ruling in told]).argmax(0).tolist()
     endings = []
     for user, after in enumerate(_steps(told)):
         before, at = admissions[user].steps, int(looked_at[user])
@@ -84,29 +84,29 @@ def decide(items: ItemFacts, admissions: Sequence[Admission], settings: PolicySe
     return endings
 
 
-def _at(verdict: Verdict, candidate: NDArray[np.int64]) -> Verdict:
-    """The verdict on one candidate of each user."""
+def _at(ruling: Ruling, candidate: NDArray[np.int64]) -> Ruling:
+    """The ruling on one candidate of each user."""
     users = np.arange(len(candidate))
-    retry_ms = None if verdict.retry_ms is None else verdict.retry_ms[users, candidate]
-    return verdict._replace(
-        value=verdict.value[users, candidate], passed=verdict.passed[users, candidate], retry_ms=retry_ms
+    retry_ms = None if ruling.retry_ms is None else ruling.retry_ms[users, candidate]
+    return ruling._replace(
+        value=ruling.value[users, candidate], passed=ruling.passed[users, candidate], retry_ms=retry_ms
     )
 
 
-def _steps(verdicts: Sequence[Verdict]) -> list[list[Step]]:
-    """The verdicts on each user as steps; a value that never was is None."""
+def _steps(rulings: Sequence[Ruling]) -> list[list[Step]]:
+    """The rulings on each user as steps; a value that never was is None."""
     columns = [
         [
             Step(v.stage, v.rule, passed, value if abs(value) < np.inf else None, v.threshold)
             for passed, value in zip(v.passed.tolist(), v.value.tolist(), strict=True)
         ]
-        for v in verdicts
+        for v in rulings
     ]
     return [list(steps) for steps in zip(*columns, strict=True)]
 
 
-def _retry_ms(verdicts: Sequence[Verdict]) -> NDArray[np.int64]:
+def _retry_ms(rulings: Sequence[Ruling]) -> NDArray[np.int64]:
     """For each user when the last of the rules that hold it back will pass, 0 where none does."""
-    times = [np.where(v.passed, 0, v.retry_ms) for v in verdicts if v.retry_ms is not None]
+    times = [np.where(v.passed, 0, v.retry_ms) for v in rulings if v.retry_ms is not None]
     latest: NDArray[np.int64] = np.maximum.reduce(times)
     return latest

@@ -46,7 +46,7 @@ class ItemFacts(NamedTuple):
     final: F64
 
 
-class Verdict(NamedTuple):
+class Ruling(NamedTuple):
     """What one rule saw: `value` against `threshold`, and whether the push may go on.
 
     `retry_ms`: for a rule that only holds back, when it will pass; None for a rule that refuses.
@@ -60,8 +60,8 @@ class Verdict(NamedTuple):
     retry_ms: I64 | None = None
 
 
-def _verdict(stage: str, rule: str, value: NDArray[np.generic], threshold: float, passed: Bools) -> Verdict:
-    return Verdict(stage, rule, value.astype(np.float64), threshold, passed)
+def _ruling(stage: str, rule: str, value: NDArray[np.generic], threshold: float, passed: Bools) -> Ruling:
+    return Ruling(stage, rule, value.astype(np.float64), threshold, passed)
 
 
 def _since_s(now_ms: int, then_ms: I64) -> F64:
@@ -69,83 +69,83 @@ def _since_s(now_ms: int, then_ms: I64) -> F64:
     return np.where(then_ms > 0, (now_ms - then_ms) / 1000, np.inf)
 
 
-def opted_out(facts: UserFacts, _: PolicySettings) -> Verdict:
+def opted_out(facts: UserFacts, _: PolicySettings) -> Ruling:
     """The user wants no pushes; value = when that was said, in ms."""
-    return _verdict("consent", "opted_out", facts.opted_out_ms, 0, facts.opted_out_ms <= 0)
+    return _ruling("consent", "opted_out", facts.opted_out_ms, 0, facts.opted_out_ms <= 0)
 
 
-def token_dead(facts: UserFacts, _: PolicySettings) -> Verdict:
+def token_dead(facts: UserFacts, _: PolicySettings) -> Ruling:
     """No device takes a push any more; value = when the gateway said so, in ms."""
-    return _verdict("consent", "token_dead", facts.token_dead_ms, 0, facts.token_dead_ms <= 0)
+    return _ruling("consent", "token_dead", facts.token_dead_ms, 0, facts.token_dead_ms <= 0)
 
 
-def expired(facts: UserFacts, settings: PolicySettings) -> Verdict:
+def expired(facts: UserFacts, settings: PolicySettings) -> Ruling:
     """What the user did is too long ago to answer; value = seconds behind the deadline."""
     late_s = facts.late_ms / 1000
-    return _verdict("queue", "expired", late_s, settings.max_late_s, late_s <= settings.max_late_s)
+    return _ruling("queue", "expired", late_s, settings.max_late_s, late_s <= settings.max_late_s)
 
 
-def daily_cap(facts: UserFacts, settings: PolicySettings) -> Verdict:
+def daily_cap(facts: UserFacts, settings: PolicySettings) -> Ruling:
     """The user had enough pushes for a day; value = pushes of the last 24 hours."""
     passed = facts.pushed_day < settings.daily_cap
-    return _verdict("fatigue", "daily_cap", facts.pushed_day, settings.daily_cap, passed)
+    return _ruling("fatigue", "daily_cap", facts.pushed_day, settings.daily_cap, passed)
 
 
-def minimum_gap(facts: UserFacts, settings: PolicySettings) -> Verdict:
+def minimum_gap(facts: UserFacts, settings: PolicySettings) -> Ruling:
     """The last push is too close; value = seconds since it. Holds until the gap has passed."""
     since_s = _since_s(facts.now_ms, facts.last_push_ms)
     gap_s = settings.minimum_gap_s
-    verdict = _verdict("timing", "minimum_gap", since_s, gap_s, since_s >= gap_s)
-    return verdict._replace(retry_ms=facts.last_push_ms + round(gap_s * 1000))
+    ruling = _ruling("timing", "minimum_gap", since_s, gap_s, since_s >= gap_s)
+    return ruling._replace(retry_ms=facts.last_push_ms + round(gap_s * 1000))
 
 
-def quiet_hours(facts: UserFacts, settings: PolicySettings) -> Verdict:
+def quiet_hours(facts: UserFacts, settings: PolicySettings) -> Ruling:
     """It is night where the user is; value = local minute of the day. Holds until the night is over."""
-    verdict = _verdict(
+    ruling = _ruling(
         "timing", "quiet_hours", facts.minute, settings.quiet_minutes[1], facts.night_until_ms <= facts.now_ms
     )
-    return verdict._replace(retry_ms=facts.night_until_ms)
+    return ruling._replace(retry_ms=facts.night_until_ms)
 
 
-def no_candidate(items: ItemFacts, _: PolicySettings) -> Verdict:
+def no_candidate(items: ItemFacts, _: PolicySettings) -> Ruling:
     """Nothing was found to propose; value = 1 where there is a candidate."""
-    return _verdict("retrieval", "no_candidate", items.present, 1, items.present)
+    return _ruling("retrieval", "no_candidate", items.present, 1, items.present)
 
 
-def unlisted(items: ItemFacts, _: PolicySettings) -> Verdict:
+def unlisted(items: ItemFacts, _: PolicySettings) -> Ruling:
     """The catalogue removed the item; value = 1 where it is listed."""
-    return _verdict("item", "unlisted", items.listed, 1, items.listed)
+    return _ruling("item", "unlisted", items.listed, 1, items.listed)
 
 
-def out_of_stock(items: ItemFacts, _: PolicySettings) -> Verdict:
+def out_of_stock(items: ItemFacts, _: PolicySettings) -> Ruling:
     """The shop has none; value = 1 where it has."""
-    return _verdict("item", "out_of_stock", items.in_stock, 1, items.in_stock)
+    return _ruling("item", "out_of_stock", items.in_stock, 1, items.in_stock)
 
 
-def already_bought(items: ItemFacts, settings: PolicySettings) -> Verdict:
+def already_bought(items: ItemFacts, settings: PolicySettings) -> Ruling:
     """The user bought this item lately; value = seconds since."""
     since_s, window_s = _since_s(items.now_ms, items.bought_ms), settings.bought_days * 86_400
-    return _verdict("item", "already_bought", since_s, window_s, since_s >= window_s)
+    return _ruling("item", "already_bought", since_s, window_s, since_s >= window_s)
 
 
-def already_pushed(items: ItemFacts, settings: PolicySettings) -> Verdict:
+def already_pushed(items: ItemFacts, settings: PolicySettings) -> Ruling:
     """The user was pushed this item lately; value = seconds since."""
     since_s, window_s = _since_s(items.now_ms, items.pushed_ms), settings.pushed_days * 86_400
-    return _verdict("item", "already_pushed", since_s, window_s, since_s >= window_s)
+    return _ruling("item", "already_pushed", since_s, window_s, since_s >= window_s)
 
 
-def optout_risk(items: ItemFacts, settings: PolicySettings) -> Verdict:
+def optout_risk(items: ItemFacts, settings: PolicySettings) -> Ruling:
     """The push might cost us the user; value = probability of an opt-out."""
-    return _verdict("score", "optout_risk", items.p_optout, settings.max_optout, items.p_optout <= settings.max_optout)
+    return _ruling("score", "optout_risk", items.p_optout, settings.max_optout, items.p_optout <= settings.max_optout)
 
 
-def score(items: ItemFacts, settings: PolicySettings) -> Verdict:
+def score(items: ItemFacts, settings: PolicySettings) -> Ruling:
     """The candidate is not worth a push; value = final score."""
-    return _verdict("score", "score", items.final, settings.min_score, items.final >= settings.min_score)
+    return _ruling("score", "score", items.final, settings.min_score, items.final >= settings.min_score)
 
 
-UserRule = Callable[[UserFacts, PolicySettings], Verdict]
-ItemRule = Callable[[ItemFacts, PolicySettings], Verdict]
+UserRule = Callable[[UserFacts, PolicySettings], Ruling]
+ItemRule = Callable[[ItemFacts, PolicySettings], Ruling]
 
 USER_RULES: tuple[UserRule, ...] = (opted_out, token_dead, expired, daily_cap, quiet_hours, minimum_gap)
 """Before scoring: a user who cannot be pushed now costs no forward pass."""

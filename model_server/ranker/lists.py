@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_server.counters.batch import Batch
+from model_server.counters.batch import CountedBatch
 
 
 class Lists(NamedTuple):
@@ -44,7 +44,7 @@ class Lists(NamedTuple):
         return self.past_item.shape[1]
 
 
-def collate(batch: Batch, rows: NDArray[np.intp], history: int) -> Lists:
+def collate(batch: CountedBatch, rows: NDArray[np.intp], history: int) -> Lists:
     """Tensors of the requests at `rows`, their histories cut to the newest `history` entries."""
     past = batch.past
     cut = slice(0, history)

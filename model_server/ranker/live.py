@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from model_server.counters.batch import Batch
+from model_server.counters.batch import CountedBatch
 from model_server.finding import Finder
 from model_server.preparation import look_now
 from model_server.ranker.device import Precision, fastest
@@ -95,7 +95,7 @@ class NetRanker:
             score[rows] = served(lists.to(self.device)).cpu().numpy()
         return score
 
-    def _needed(self, batch: Batch) -> int:
+    def _needed(self, batch: CountedBatch) -> int:
         return int((self._prefix + np.minimum(batch.used, self._lengths[-1]) + (batch.item >= 0).sum(1)).sum())
 
     def _computed(self, parts: Sequence[Part]) -> int:

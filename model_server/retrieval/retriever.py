@@ -49,7 +49,7 @@ class Quotas:
         return {window.name: known.get(window.name, self.other_window) for window in declaration.windows[1:-1]}
 
 
-class Found(NamedTuple):
+class Retrieved(NamedTuple):
     """Candidates, and what finding them brought to light; the counters read it."""
 
     candidates: Candidates
@@ -93,7 +93,7 @@ class Retriever:
         shared: Sequence[Shared],
         neighbours: Mapped,
         explored: I32 | None = None,
-    ) -> Found:
+    ) -> Retrieved:
         """Candidates of B users at now_ms i64[B]; `shared`: the popularity lists of each user's moment, length B.
 
         `explored` i32[B, E]: items to try on purpose, None for none.
@@ -116,7 +116,7 @@ class Retriever:
         ]
         offered = np.append(items.listed & items.in_stock, False)
         lists = [np.where(offered[part], part, -1).astype(np.int32) for part in lists]
-        return Found(merge(lists, self._turns, q.candidates), own, together, following, alike)
+        return Retrieved(merge(lists, self._turns, q.candidates), own, together, following, alike)
 
     def _favourites(self, own: Own, users: int) -> I32:
         return own.categories.top(users, own.categories.values["d30"], TOP_CATEGORIES)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.counters.batch import Batch
+from model_server.counters.batch import CountedBatch
 from model_server.preparation import Freshness, Preparation
 from model_server.retrieval.pairs import I32, I64
 from model_server.training.item_rows import ItemRows
@@ -94,7 +94,7 @@ class Replay:
         self._freshness = Freshness(declaration, refresh_ms, profiles_ms)
         self._journal = Journal()
 
-    def take(self, moments: Moments, requests: NDArray[np.int64]) -> Batch:
+    def take(self, moments: Moments, requests: NDArray[np.int64]) -> CountedBatch:
         """Prepare `requests` (positions in `moments`, ascending) as one batch."""
         self._renew_neighbours(int(moments.ts_ms[requests[0]]))
         self._journal = Journal()
@@ -111,7 +111,7 @@ class Replay:
         scene = np.concatenate((rows["scene"][0], moment))
         return Taken(rows, scene, now_ms, self._freshness.at(self.items, now_ms))
 
-    def _prepare(self, taken: list[Taken]) -> Batch:
+    def _prepare(self, taken: list[Taken]) -> CountedBatch:
         now_ms = np.array([t.now_ms for t in taken])
         view = user_view(self.layout, np.concatenate([t.rows for t in taken]), now_ms)
         scene = np.stack([t.scene for t in taken])

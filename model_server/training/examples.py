@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.counters.batch import Batch, PastTokens
+from model_server.counters.batch import CountedBatch, PastTokens
 
 if TYPE_CHECKING:
     from model_server.training.asof import Replay
@@ -24,7 +24,7 @@ MAX_POSITIVES = 20
 class Examples(NamedTuple):
     """N requests: batch of C candidates each, label bool[N, C], wanted i64[N] (positives in all), request i64[N]."""
 
-    batch: Batch
+    batch: CountedBatch
     label: Bools
     wanted: I64
     request: I64
@@ -63,7 +63,7 @@ def _chunks(
         tick(len(chosen))
 
 
-def labelled(batch: Batch, moments: Moments, requests: I64) -> Examples:
+def labelled(batch: CountedBatch, moments: Moments, requests: I64) -> Examples:
     """The batch with what was taken."""
     wanted = moments.start[requests + 1] - moments.start[requests]
     row = np.repeat(np.arange(len(requests)), wanted)
@@ -90,7 +90,7 @@ def thinned(examples: Examples, sampling: Sampling, stream: int) -> Examples:
 def _picked(examples: Examples, chosen: NDArray[np.intp], column: NDArray[np.intp]) -> Examples:
     batch = examples.batch
     row = chosen[:, None]
-    thin = Batch(
+    thin = CountedBatch(
         item=batch.item[row, column],
         word=batch.word[row, column],
         category=batch.category[row, column],
@@ -109,7 +109,7 @@ def joined(parts: Iterable[Examples]) -> Examples:
     batches = [part.batch for part in held]
     pasts = [batch.past for batch in batches]
     past = PastTokens._make(_columns(pasts))
-    batch = Batch._make(_columns(batches))._replace(past=past)
+    batch = CountedBatch._make(_columns(batches))._replace(past=past)
     return Examples(
         batch,
         cast("Bools", _stacked([part.label for part in held], False)),
@@ -118,7 +118,7 @@ def joined(parts: Iterable[Examples]) -> Examples:
     )
 
 
-def _columns(parts: list[Batch] | list[PastTokens]) -> Iterable[Any]:
+def _columns(parts: list[CountedBatch] | list[PastTokens]) -> Iterable[Any]:
     """Every field of the parts, stacked; a field of several fields is left as it is in the first."""
     for name in parts[0]._fields:
         column = [getattr(part, name) for part in parts]

@@ -65,7 +65,7 @@ def report(
         for name in trained.scores
     }
     rows = {**others, **rankers}
-    final = next((v.stage for v in reversed(trained.verdicts) if v.kept), trained.verdicts[0].stage)
+    final = next((v.stage for v in reversed(trained.judgements) if v.kept), trained.judgements[0].stage)
     last = "test" if "test" in judges else "valid"
     best = max(others, key=lambda name: means(others[name]["valid"])[METRIC]) if others else None
     return {
@@ -83,7 +83,7 @@ def report(
             name: _gain(rows[final][last], rows[name][last], seed) for name in others_of(final, best, rankers)
         },
         "served": final if trained.served else BLEND,
-        "verdicts": [dataclasses.asdict(verdict) for verdict in trained.verdicts],
+        "verdicts": [dataclasses.asdict(verdict) for verdict in trained.judgements],
         "parameters": sum(p.numel() for p in trained.net.parameters()),
     }
 

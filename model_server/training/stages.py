@@ -50,7 +50,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """What a stage came to: the epoch that was kept (0 = what was there before) and its value on valid."""
 
     stage: str
@@ -121,7 +121,7 @@ class Fit:
         settings: StageSettings,
         fresh: list[torch.nn.Parameter],
         held: list[torch.nn.Parameter],
-    ) -> Verdict:
+    ) -> Judgement:
         """Train `fresh` at the stage's rate, `held` at `slower` times it; keep the best epoch, epoch 0 takes part."""
         before = self._judge.value(self.net)
         best, kept, state = before, 0, _copy(self.net)
@@ -139,7 +139,7 @@ class Fit:
             if value > best:
                 best, kept, state = value, epoch, _copy(self.net)
         self.net.load_state_dict(state)
-        return Verdict(name, kept, before, best, judged)
+        return Judgement(name, kept, before, best, judged)
 
     def _one_pass(self, optimiser: torch.optim.Optimizer, settings: StageSettings) -> float:
         self.net.train()

@@ -19,7 +19,7 @@ from model_server.selection import Calibration, fit_calibration
 from model_server.training.asof import Replay, neighbours_before
 from model_server.training.examples import Examples, Sampling, build, build_lists
 from model_server.training.requests import Moments, moments, split, target_kinds
-from model_server.training.stages import Fit, Judge, Verdict
+from model_server.training.stages import Fit, Judge, Judgement
 
 if TYPE_CHECKING:
     from model_server.training.config import TrainConfig
@@ -60,7 +60,7 @@ class Trained:
     net: Net
     blend: Blend
     served: bool
-    verdicts: list[Verdict]
+    judgements: list[Judgement]
     calibrations: dict[str, Calibration]
     valid: Judge
     test: Judge | None
@@ -100,17 +100,17 @@ def train(recorded: Recorded, declaration: Declaration, config: TrainConfig, pro
     device = device_of(config.device)
     judges = [_judge(part, preparation, config, device) for part in (valid, test) if part is not None]
     blend = _fitted_blend(valid, preparation)
-    net, verdicts, scores = _fit(declaration, config, preparation, learn, judges, progress)
+    net, judgements, scores = _fit(declaration, config, preparation, learn, judges, progress)
     for name, judge in zip(("valid", "test"), judges, strict=False):
         scores.setdefault(BLEND, {})[name] = blend.score(judge.examples.batch.near)
-    best = scores[STAGES[len(verdicts) - 1]]["valid"]
+    best = scores[STAGES[len(judgements) - 1]]["valid"]
     return Trained(
         chosen=chosen,
         preparation=preparation,
         net=net,
         blend=blend,
         served=judges[0].value_of(best) > judges[0].value_of(scores[BLEND]["valid"]),
-        verdicts=verdicts,
+        judgements=judgements,
         calibrations={
             "net": _calibrated(valid, best),
             "blend": _calibrated(valid, scores[BLEND]["valid"]),
@@ -180,7 +180,7 @@ def _fit(
     learn: Examples,
     judges: list[Judge],
     progress: Progress,
-) -> tuple[Net, list[Verdict], dict[str, dict[str, F32]]]:
+) -> tuple[Net, list[Judgement], dict[str, dict[str, F32]]]:
     """The three stages; the encoder is taken off again where it was not kept."""
     names = preparation.counters.names
     device = judges[0].device
@@ -188,18 +188,18 @@ def _fit(
     net.base.learn_scales(_sample(learn, config.seed))
     fit = Fit(net, learn, judges[0], np.random.default_rng(config.seed), lambda *told: progress.says(_told(*told)))
     linear, base = list(net.base.linear.parameters()), list(net.base.net.parameters())
-    verdicts = [fit.stage(STAGES[0], config.linear, linear, [])]
+    judgements = [fit.stage(STAGES[0], config.linear, linear, [])]
     scores = {STAGES[0]: _scored(net, judges)}
-    verdicts.append(fit.stage(STAGES[1], config.net, [*base, *linear], []))
+    judgements.append(fit.stage(STAGES[1], config.net, [*base, *linear], []))
     scores[STAGES[1]] = _scored(net, judges)
     if config.encoder is not None:
         shape = _encoder_shape(declaration, config, preparation)
         net.shape, net.encoder = NetShape(len(names), shape), Encoder(shape).to(device)
-        verdicts.append(fit.stage(STAGES[2], config.encoder, list(net.encoder.parameters()), [*base, *linear]))
+        judgements.append(fit.stage(STAGES[2], config.encoder, list(net.encoder.parameters()), [*base, *linear]))
         scores[STAGES[2]] = _scored(net, judges)
-        if verdicts[-1].kept == 0:
+        if judgements[-1].kept == 0:
             net.shape, net.encoder = NetShape(len(names)), None
-    return net, verdicts, scores
+    return net, judgements, scores
 
 
 def _told(stage: str, epoch: int, epochs: int, value: float) -> str:

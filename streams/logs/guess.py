@@ -76,7 +76,7 @@ class Guess:
 
 def guess(lines: Lines, name: str, kinds: Collection[str], form: Form | None = None) -> Guess:
     """The mapping of a log whose beginning is `lines`; `kinds` are the words that events may have."""
-    made, form, free = Guess(), form or Form(), Columns(lines)
+    made, form, free = Guess(), form or Form(), FreeColumns(lines)
     time = free.take(TIME_NAMES) or next((c for c in free.left if _unit(lines, c)[1] > 0.95), None)
     event = free.take_all(EVENT_NAMES)
     kind = free.take(KIND_NAMES)
@@ -103,7 +103,7 @@ def guess(lines: Lines, name: str, kinds: Collection[str], form: Form | None = N
     return made
 
 
-class Columns:
+class FreeColumns:
     """The columns of a log, each taken by one field at most."""
 
     def __init__(self, lines: Lines) -> None:

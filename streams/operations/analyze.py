@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from streams.features.declaration import Declaration
     from streams.logs.guess import Guess
     from streams.logs.mapping import Mapping
-    from streams.operations.log_survey import Survey
+    from streams.operations.log_survey import LogSurvey
     from streams.settings import StreamSettings
 
 DAY_S = 86_400
@@ -113,7 +113,7 @@ class Analyst:
         guessed = self._foreign(name, survey) if facts["events"] < facts["lines"] / 2 else Guess()
         return Analysis(name, facts, judge(facts, topic=True), guessed.toml, guessed.notes)
 
-    def _foreign(self, name: str, survey: Survey) -> Guess:
+    def _foreign(self, name: str, survey: LogSurvey) -> Guess:
         """The mapping of records that are no events of ours, if they are JSON objects."""
         import pandas as pd
 
@@ -127,7 +127,7 @@ class Analyst:
         return made
 
     async def _read(
-        self, survey: Survey, kafka: Dict[str, Any], name: str, kinds: frozenset[str], newest: int | None
+        self, survey: LogSurvey, kafka: Dict[str, Any], name: str, kinds: frozenset[str], newest: int | None
     ) -> None:
         from aiokafka import TopicPartition
 
@@ -154,8 +154,8 @@ class Analyst:
                             survey.add_records(wires, kinds, (tp.partition, count))
                             bar.at(survey.lines)
 
-    def _survey(self, mapping: Mapping | None, partitions: int) -> Survey:
-        from streams.operations.log_survey import Rules, Survey
+    def _survey(self, mapping: Mapping | None, partitions: int) -> LogSurvey:
+        from streams.operations.log_survey import LogSurvey, Rules
 
         settings = self.settings
         rules = Rules(
@@ -165,7 +165,7 @@ class Analyst:
             horizon_ms=settings.horizon_days * DAY_S * 1000,
             max_value_bytes=settings.max_value_bytes,
         )
-        return Survey(rules, self.declaration, mapping)
+        return LogSurvey(rules, self.declaration, mapping)
 
 
 def analyze(argv: list[str]) -> int:

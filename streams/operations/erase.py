@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.faults import bad_ids
-from streams.operations.erasing import FOR_EVER_MS, Eraser, Found, find
+from streams.operations.erasing import FOR_EVER_MS, Eraser, Traces, find
 from streams.operations.people import Kept, kafka_trouble, kept, not_initialised, redis_trouble, shadows, topics_of
 from streams.operations.verb import BAD, GOOD, Telling, parser
 from streams.service import logs, settings
@@ -86,7 +86,7 @@ class Erase:
             why = f"How long is not known of {', '.join(holds)}."
             return [], f"{why} {kafka_trouble(connections, error)}"
 
-    async def _erase(self, tables: Tables, found: Sequence[Found]) -> int:
+    async def _erase(self, tables: Tables, found: Sequence[Traces]) -> int:
         seconds, microseconds = await tables.time()
         until_ms = FOR_EVER_MS if self.for_ever else seconds * 1000 + microseconds // 1000
         eraser = Eraser(tables.client, tables.users.layout, self.installation, self.user, until_ms)
@@ -108,7 +108,7 @@ class Erase:
         return f"{said} From now on {left_out} is left out, in every rebuild too."
 
 
-def facts(found: Found) -> dict[str, Any]:
+def facts(found: Traces) -> dict[str, Any]:
     """What is kept in one namespace, for programs."""
     place, seen = found
     said = {"namespace": place.name, "in_force": place.parts, "initialised": seen is not None}
@@ -128,7 +128,7 @@ def _kept(topic: Kept) -> dict[str, Any]:
     return {"topic": topic.topic, "holds": topic.holds, "retention_ms": topic.retention_ms}
 
 
-def page(user: str, found: Sequence[Found], topics: Sequence[Kept], silent: str) -> Group:
+def page(user: str, found: Sequence[Traces], topics: Sequence[Kept], silent: str) -> Group:
     """The plan for people."""
     if any(each.anything for each in found):
         head = f"All that Redis keeps of user {user} goes:"
@@ -144,7 +144,7 @@ def page(user: str, found: Sequence[Found], topics: Sequence[Kept], silent: str)
     return Group(Text(head), _places_table(found), middle, tail)
 
 
-def _places_table(found: Sequence[Found]) -> Table:
+def _places_table(found: Sequence[Traces]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     for name in ("namespace", "in force", "row", "push log", "queued", "leased", "tombstone (UTC)"):
         table.add_column(name)

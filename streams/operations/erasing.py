@@ -23,7 +23,7 @@ FOR_EVER_MS = YEAR_2100_MS
 """No event is later than this: whose tombstone says so stays away for good."""
 
 
-class Found(NamedTuple):
+class Traces(NamedTuple):
     """What is kept of a user in one namespace; None in one that is not initialised."""
 
     place: Place
@@ -41,10 +41,10 @@ class Found(NamedTuple):
         return None if self.looked is None else self.looked.erased_ms
 
 
-async def find(client: Client, installation: str, user: str) -> list[Found]:
+async def find(client: Client, installation: str, user: str) -> list[Traces]:
     """What is kept of a user in each namespace."""
     return [
-        Found(place, None if place.partitions is None else await look(client, place.keys, user, place.partitions))
+        Traces(place, None if place.partitions is None else await look(client, place.keys, user, place.partitions))
         for place in await places(client, installation)
     ]
 

@@ -17,7 +17,7 @@ from streams.features.declaration import Declaration
 from streams.logs.cleaning import Cleaner, LogEvent
 from streams.logs.columns import Lines, event_times_ms
 from streams.logs.mapping import Mapping
-from streams.operations.log_times import Times
+from streams.operations.log_times import LogTimes
 from streams.operations.tally import Heavy, Sampled
 
 RUN = 2_000
@@ -46,13 +46,13 @@ class Wire(NamedTuple):
     heard_ms: int = -1
 
 
-class Survey:
+class LogSurvey:
     """Gathers what is told of a log; `mapping` makes events of its lines, None where the lines are only looked at."""
 
     def __init__(self, rules: Rules, declaration: Declaration, mapping: Mapping | None) -> None:
         self.rules, self.declaration, self.mapping = rules, declaration, mapping
         self.lines = self.events = 0
-        self.times = Times(rules.now_ms, rules.max_skew_ms, rules.horizon_ms)
+        self.times = LogTimes(rules.now_ms, rules.max_skew_ms, rules.horizon_ms)
         self.users, self.items, self.kinds = Heavy(), Heavy(), Heavy()
         self.distinct_users, self.distinct_items, self.records = Sampled(), Sampled(), Sampled()
         self.by_event_id = mapping is not None and "event_id" in mapping.event

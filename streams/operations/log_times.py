@@ -15,7 +15,7 @@ LONG_GAP_MS = 2 * DAY_MS
 MOST_GAPS = 5
 
 
-class Times:
+class LogTimes:
     """Times of lines in the order of the file, batch by batch; 0 is no time."""
 
     def __init__(self, now_ms: int, max_skew_ms: int, horizon_ms: int) -> None:

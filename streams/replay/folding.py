@@ -18,7 +18,7 @@ from aiokafka import TopicPartition
 
 from streams.chunks.chunk import Chunk
 from streams.replay.job import Job
-from streams.replay.lines import Lines
+from streams.replay.lines import FileChunks
 from streams.replay.ranges import Range
 from streams.replay.reading import Stretch, unassigned
 from streams.replay.work import Work
@@ -51,7 +51,7 @@ class Folding:
         self._pace = Pace(job.rate)
         self._chunk = job.chunk if job.rate <= 0 else max(1, min(job.chunk, int(job.rate / 10)))
         self._stretches: list[Stretch] = []
-        self._lines: Lines | None = None
+        self._lines: FileChunks | None = None
 
     @property
     def behind(self) -> int:
@@ -67,7 +67,7 @@ class Folding:
         if self.job.ranges:
             await self._run_ranges()
         if self.job.file is not None and not self.stopped:
-            self._lines = Lines(self.job.file, self.job.file_partitions, self._chunk)
+            self._lines = FileChunks(self.job.file, self.job.file_partitions, self._chunk)
             await self._run_lines(self._lines)
 
     async def _run_ranges(self) -> None:
@@ -112,7 +112,7 @@ class Folding:
             if kept < read:
                 stretch.seek(place, kept + 1)
 
-    async def _run_lines(self, lines: Lines) -> None:
+    async def _run_lines(self, lines: FileChunks) -> None:
         again = True
         while again:
             again = False
@@ -128,7 +128,7 @@ class Folding:
                 lines.settle(chunks)
             again = again or await self._lost(lines)
 
-    async def _lost(self, lines: Lines) -> bool:
+    async def _lost(self, lines: FileChunks) -> bool:
         """Whether Redis has lost what it had acknowledged of a file."""
         kept = [await self.work.kept(lines.file.topic, partition) < done for partition, done in lines.done.items()]
         return any(kept)

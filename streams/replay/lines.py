@@ -77,7 +77,7 @@ def survey_lines(path: Path, name: str) -> Surveyed:
     return Surveyed(lines, events, *times, hashed.hexdigest())
 
 
-class Lines:
+class FileChunks:
     """The lines of a file that belong to some of its partitions; `done` is the last position settled of each."""
 
     def __init__(self, file: FileJob, mine: Sequence[int], chunk: int) -> None:

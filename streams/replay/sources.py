@@ -22,7 +22,7 @@ from streams.replay.lines import FileError, Surveyed, survey_lines
 OWN = re.compile(rb'^\s*\{(?=.*"user_id")(?=.*"item_id")(?=.*"kind")(?=.*"ts_ms")')
 
 
-class Told(NamedTuple):
+class ToldItems(NamedTuple):
     """The items that a file tells, ready as catalogue records, one a line; `fields` is what it tells of them."""
 
     path: Path
@@ -38,7 +38,7 @@ class Prepared(NamedTuple):
     path: Path
     surveyed: Surveyed
     about: str = ""
-    told: Told | None = None
+    told: ToldItems | None = None
 
     @property
     def topic(self) -> str:
@@ -79,7 +79,7 @@ def _mapped(path: Path, mapping: str, declaration: Declaration, folder: Path) ->
     return Prepared(path.name, plain, survey_lines(plain, path.name), str(reading.cleaner.cleaning), told)
 
 
-def _told(reading: Reading, folder: Path) -> Told:
+def _told(reading: Reading, folder: Path) -> ToldItems:
     path, hashed = folder / f"{reading.path.name}.items.jsonl", blake2b(digest_size=16)
     items = reading.cleaner.catalogue.items()
     with path.open("wb") as file:
@@ -87,7 +87,7 @@ def _told(reading: Reading, folder: Path) -> Told:
             line = orjson.dumps(item) + b"\n"
             hashed.update(line)
             file.write(line)
-    return Told(path, hashed.hexdigest(), len(items), list(reading.mapping.item))
+    return ToldItems(path, hashed.hexdigest(), len(items), list(reading.mapping.item))
 
 
 def _own(path: Path, folder: Path) -> Prepared:

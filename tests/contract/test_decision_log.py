@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from model_server.decision_log import DecisionLog, Found, InForce, reading
+from model_server.decision_log import DecisionLog, DecisionRecord, DecisionsAt, reading
 from model_server.why import why
 from schemas.decisions import Decision, Step, encode
 from schemas.recommendations import Versions
@@ -61,19 +61,19 @@ class Counting(DecisionLog):
 
     read = 0
 
-    async def _between(self, start: int, end: int) -> list[Found]:
+    async def _between(self, start: int, end: int) -> list[DecisionRecord]:
         self.read += end - start
         return await super()._between(start, end)
 
 
-async def asked(connections: Connections, at_ms: int, user: str = "u1") -> tuple[InForce, int]:
+async def asked(connections: Connections, at_ms: int, user: str = "u1") -> tuple[DecisionsAt, int]:
     async with reading(connections, user) as log:
         log.__class__ = Counting
         found = await log.in_force(at_ms)
         return found, log.read  # type: ignore[attr-defined]
 
 
-def hours(found: InForce) -> list[int | None]:
+def hours(found: DecisionsAt) -> list[int | None]:
     return [None if each is None else (each.decision.ts_ms - BEGAN_MS) // HOUR_MS for each in found]
 
 
@@ -97,7 +97,7 @@ async def test_little_of_the_log_is_read(connections: Connections) -> None:
 
 async def test_a_user_without_decisions_has_none_in_force(connections: Connections) -> None:
     found, _ = await asked(connections, BEGAN_MS + 5 * HOUR_MS, "nobody")
-    assert found == InForce(None, None)
+    assert found == DecisionsAt(None, None)
 
 
 async def test_people_and_programs_are_told(connections: Connections, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,14 +37,14 @@ def trained(log: Recorded) -> Trained:
 
 
 def test_every_stage_is_judged_and_none_makes_it_worse(trained: Trained) -> None:
-    assert [verdict.stage for verdict in trained.verdicts] == ["linear", "counter net", "encoder"]
-    values = [value for verdict in trained.verdicts for value in (verdict.before, verdict.after)]
+    assert [verdict.stage for verdict in trained.judgements] == ["linear", "counter net", "encoder"]
+    values = [value for verdict in trained.judgements for value in (verdict.before, verdict.after)]
     assert all(before <= after for before, after in zip(values[::2], values[1::2], strict=True))
     np.testing.assert_allclose(values[1:-1:2], values[2::2], atol=1e-6)
 
 
 def test_an_encoder_that_is_not_kept_is_taken_off(trained: Trained) -> None:
-    assert (trained.net.encoder is None) == (trained.verdicts[-1].kept == 0)
+    assert (trained.net.encoder is None) == (trained.judgements[-1].kept == 0)
 
 
 def test_what_is_served_is_what_was_better_on_valid(log: Recorded, trained: Trained) -> None:

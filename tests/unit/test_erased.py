@@ -18,7 +18,7 @@ from streams.features.columns import Encoder
 from streams.features.declaration import DEFAULT
 from streams.operations.collecting import SECTIONS
 from streams.operations.erase import page, span
-from streams.operations.erasing import FOR_EVER_MS, Found
+from streams.operations.erasing import FOR_EVER_MS, Traces
 from streams.operations.export import anything
 from streams.operations.people import Kept, Place, topics_of
 from streams.pipeline import Pipeline
@@ -120,7 +120,7 @@ def test_how_long_a_topic_keeps_records() -> None:
     ]
 
 
-def _said(*found: Found, user: str = "u[b]1", silent: str = "") -> str:
+def _said(*found: Traces, user: str = "u[b]1", silent: str = "") -> str:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(page(user, found, [Kept("events.clicks.v1", "events", 4, None)], silent))
     return console.export_text()
@@ -129,17 +129,17 @@ def _said(*found: Found, user: str = "u[b]1", silent: str = "") -> str:
 def test_the_plan_tells_of_a_lease_a_tombstone_and_a_namespace_that_is_none() -> None:
     here, there = Place("main", ("live", "serving"), 4), Place("next", ("run",), None)
     seen = Looked(1, b"x" * 400, {}, None, 8.0, [{"item": "i1"}], FOR_EVER_MS)
-    said = _said(Found(here, seen), Found(there, None))
+    said = _said(Traces(here, seen), Traces(there, None))
     assert "All that Redis keeps of user u[b]1 goes:" in said
     assert "live, serving 400 bytes 1 pushes · yes for ever" in " ".join(said.split())
     assert "not initialised" in said
     assert "a candidate that is on its way to Kafka may still arrive" in said
     assert "ever: shorten retention.ms" in said
-    before = _said(Found(here, Looked(1, None, {}, None, None, [], NOW_MS)), silent="How long is not known.")
+    before = _said(Traces(here, Looked(1, None, {}, None, None, [], NOW_MS)), silent="How long is not known.")
     assert "User u[b]1 was erased before, and nothing has come since" in before
     assert "2027-01-15 08:00:00" in before
     assert "How long is not known." in before
-    assert "Nothing is known of user u[b]1." in _said(Found(here, Looked(1, None, {}, None, None, [])))
+    assert "Nothing is known of user u[b]1." in _said(Traces(here, Looked(1, None, {}, None, None, [])))
 
 
 def test_a_document_holds_something_when_only_a_tombstone_or_a_decision_is_kept() -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from model_server.policy import decide as deciding
-from model_server.policy.decide import Ending, Outcome, admit, decide
+from model_server.policy.decide import Ending, How, admit, decide
 from model_server.policy.identity import collapse_key, dedup_key
 from model_server.policy.pushes import KEPT, Push, columns, decode, encode, mark_retracted, retractions
-from model_server.policy.rules import ITEM_RULES, USER_RULES, ItemFacts, UserFacts, Verdict, already_bought
+from model_server.policy.rules import ITEM_RULES, USER_RULES, ItemFacts, Ruling, UserFacts, already_bought
 from model_server.policy.settings import DAY_MS, PolicySettings
 from streams.service.settings import SettingsError, read
 
@@ -49,7 +49,7 @@ def decided(facts: ItemFacts, settings: PolicySettings = SETTINGS) -> Ending:
     return decide(facts, admit(user(), settings), settings)[0]
 
 
-def settled(ending: Ending | None) -> tuple[Outcome, str, str, Any, Any]:
+def settled(ending: Ending | None) -> tuple[How, str, str, Any, Any]:
     """The outcome and the step that settled it."""
     assert ending is not None
     step = ending.steps[-1]
@@ -262,10 +262,10 @@ def test_quiet_hours_are_read_as_local_minutes() -> None:
         read(PolicySettings, {"KAIROS_QUIET_HOURS": "22-8"})
 
 
-def resting(facts: ItemFacts, _: PolicySettings) -> Verdict:
+def resting(facts: ItemFacts, _: PolicySettings) -> Ruling:
     """An item rule of a shop's own that only holds back: an item rests for an hour after its push."""
     passed = facts.now_ms - facts.pushed_ms >= HOUR_MS
-    return Verdict("item", "resting", np.zeros(passed.shape), 0.0, passed, facts.pushed_ms + HOUR_MS)
+    return Ruling("item", "resting", np.zeros(passed.shape), 0.0, passed, facts.pushed_ms + HOUR_MS)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from streams.logs.columns import Lines
 from streams.logs.mapping import parse
 from streams.operations.log_judgement import judge
 from streams.operations.log_report import Analysis, markdown
-from streams.operations.log_survey import Rules, Survey, Wire
+from streams.operations.log_survey import LogSurvey, Rules, Wire
 from streams.service.findings import Finding
 
 NOW_MS = 1_800_000_000_000
@@ -66,7 +66,7 @@ def log(n: int, seed: int = 0) -> pd.DataFrame:
 
 
 def surveyed(frame: pd.DataFrame, size: int) -> dict[str, Any]:
-    survey = Survey(RULES, DEFAULT, MAPPING)
+    survey = LogSurvey(RULES, DEFAULT, MAPPING)
     for at in range(0, len(frame), size):
         survey.add(Lines(frame[at : at + size]))
     return survey.facts()
@@ -109,7 +109,7 @@ def test_records_of_a_topic_are_judged_as_the_worker_judges_them() -> None:
         return Wire((key or user).encode(), orjson.dumps(value), NOW_MS)
 
     home = partition_of(b"u1", 4)
-    survey = Survey(dataclasses.replace(RULES, partitions=4), DEFAULT, None)
+    survey = LogSurvey(dataclasses.replace(RULES, partitions=4), DEFAULT, None)
     elsewhere = next(f"v{n}" for n in range(99) if partition_of(b"v%d" % n, 4) != home)
     records = [
         record("u1", event_id="a"),
@@ -190,7 +190,7 @@ def test_each_trouble_is_told_with_what_to_do(change: dict[str, Any], state: str
 
 
 def test_the_report_is_a_table_that_no_value_breaks() -> None:
-    survey = Survey(RULES, DEFAULT, MAPPING)
+    survey = LogSurvey(RULES, DEFAULT, MAPPING)
     frame = log(50)
     frame["who"] = "a|b"
     survey.add(Lines(frame))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streams.operations.log_times import DAY_MS, HOUR_MS, Times
+from streams.operations.log_times import DAY_MS, HOUR_MS, LogTimes
 from streams.operations.tally import Heavy, Hitter, Sampled
 
 NOW_MS = 1_800_000_000_000
@@ -65,8 +65,8 @@ def test_more_values_than_fit_are_estimated_from_a_sample_of_values() -> None:
     assert sampled.repeated == pytest.approx(50_000, rel=0.15)
 
 
-def times(*batches: list[int]) -> Times:
-    found = Times(NOW_MS, 300_000, 400 * DAY_MS)
+def times(*batches: list[int]) -> LogTimes:
+    found = LogTimes(NOW_MS, 300_000, 400 * DAY_MS)
     for batch in batches:
         found.add(np.array(batch, np.int64))
     return found

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemas.partition import partition_of
 from streams.replay.counting import Distinct
 from streams.replay.job import FileJob, Job, shares
-from streams.replay.lines import FileError, Lines, survey_lines
+from streams.replay.lines import FileChunks, FileError, survey_lines
 from streams.replay.ranges import Range
 
 PARTITIONS = 3
@@ -30,7 +30,7 @@ def file_of(folder: Path, lines: list[bytes]) -> FileJob:
 
 def test_every_line_comes_once_in_order_and_no_hole_lies_between_chunks(tmp_path: Path) -> None:
     job = file_of(tmp_path, [line(n) for n in range(100)] + [b""])
-    lines, seen = Lines(job, [0, 1, 2], 5), dict.fromkeys(range(PARTITIONS), -1)
+    lines, seen = FileChunks(job, [0, 1, 2], 5), dict.fromkeys(range(PARTITIONS), -1)
     offsets = []
     for chunks in lines.rounds():
         assert len({chunk.partition for chunk in chunks}) == len(chunks)
@@ -47,7 +47,7 @@ def test_every_line_comes_once_in_order_and_no_hole_lies_between_chunks(tmp_path
 @given(settled=st.lists(st.integers(-1, 99), min_size=3, max_size=3))
 def test_what_is_settled_is_passed_over(tmp_path_factory: pytest.TempPathFactory, settled: list[int]) -> None:
     job = file_of(tmp_path_factory.mktemp("lines"), [line(n) for n in range(100)])
-    lines = Lines(job, [0, 1, 2], 7)
+    lines = FileChunks(job, [0, 1, 2], 7)
     homes = [partition_of(f"u{n % 7}".encode(), PARTITIONS) for n in range(100)]
     # A fence stands on a line of its partition, or before the first.
     for partition, most in enumerate(settled):
@@ -67,14 +67,14 @@ def test_what_is_settled_is_passed_over(tmp_path_factory: pytest.TempPathFactory
 def test_items_come_to_the_partitions_of_items(tmp_path: Path) -> None:
     path = tmp_path / "log.items.jsonl"
     path.write_bytes(b"".join(orjson.dumps({"item_id": f"i{n}", "ts_ms": n}) + b"\n" for n in range(20)))
-    lines = Lines(FileJob(str(path), "file:items:log", "id", 20, PARTITIONS, "items"), [0, 1, 2], 3)
+    lines = FileChunks(FileJob(str(path), "file:items:log", "id", 20, PARTITIONS, "items"), [0, 1, 2], 3)
     found = [(chunk.partition, record) for chunks in lines.rounds() for chunk in chunks for record in chunk.records]
     assert sorted((record.key, record.timestamp) for _, record in found) == sorted((b"i%d" % n, n) for n in range(20))
     assert all(partition_of(record.key or b"", PARTITIONS) == partition for partition, record in found)
 
 
 def test_the_time_of_an_event_is_when_it_was_heard(tmp_path: Path) -> None:
-    (chunk,) = next(Lines(file_of(tmp_path, [line(0)]), [0, 1, 2], 5).rounds())
+    (chunk,) = next(FileChunks(file_of(tmp_path, [line(0)]), [0, 1, 2], 5).rounds())
     assert chunk.records[0].timestamp == 1_790_000_000_000
 
 
