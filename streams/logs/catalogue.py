@@ -45,7 +45,9 @@ class Catalogue:
         return found
 
     def _count(self, name: str, item_id: str, value: Any, n: int) -> None:
-        counts = self._values.setdefault((name, item_id), Counter())
+        counts = self._values.get((name, item_id))
+        if counts is None:
+            counts = self._values[name, item_id] = Counter()
         counts[value] += n
         if len(counts) > 2 * KEPT:
             kept = {value for value, _ in counts.most_common(KEPT)}

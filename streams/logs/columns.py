@@ -96,15 +96,16 @@ def text_column(column: Any) -> Objects:
     """
     import numpy as np
 
-    pairs = list(zip(column.to_numpy(dtype=object, na_value=None).tolist(), column.isna().tolist(), strict=True))
+    # A missing time among times would stay one.
+    values = column.astype(object).to_numpy(dtype=object, na_value=None).tolist()
     if column.dtype.kind == "f":
         number = column.to_numpy(dtype=np.float64)
         if (np.abs(number[~np.isnan(number)]) > 2**53).any():
             msg = f"The column {column.name!r} holds floats above 2^53, which have lost digits; store it as text."
             raise LogError(msg)
-        texts = [None if isna else str(int(v)) if v.is_integer() else repr(v) for v, isna in pairs]
+        texts = [None if v is None else str(int(v)) if v.is_integer() else repr(v) for v in values]
     else:
-        texts = [None if isna else str(v).strip() or None for v, isna in pairs]
+        texts = [None if v is None else str(v).strip() or None for v in values]
     return np.array(texts, object)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.logs.catalogue import KEPT, Catalogue
@@ -58,6 +58,7 @@ ROWS = st.lists(
 WHOLE = {"at": 1_700_000_000, "who": "u", "what": "i", "cost": 1, "title": "Tea"}
 
 
+@settings(deadline=None, max_examples=25)
 @given(rows=ROWS, lines=st.integers(1, 5))
 def test_where_a_log_is_cut_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]], lines: int
