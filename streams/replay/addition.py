@@ -49,7 +49,7 @@ class Backfill:
             processes=arguments.processes,
             rate=arguments.rate,
             measured_per_s=measured(self.ground.runs),
-            notes=self._notes(files),
+            notes=notes(files, listing=arguments.catalogue),
         )
         self.tell.plan(plan.plain(), plan.shown(), execute=arguments.execute)
         return GOOD if not arguments.execute else await self._execute(name, run, catalogue, jobs, partitions)
@@ -82,17 +82,6 @@ class Backfill:
             wanted += [job] if job else []
         return wanted
 
-    def _notes(self, files: Sequence[Prepared]) -> list[str]:
-        notes = [f"{file.name}: {file.about}" for file in files if file.about]
-        if not self.arguments.catalogue:
-            notes += [
-                f"{file.name} tells {', '.join(file.told.fields)} of {file.told.items:,} items: with --catalogue they "
-                "go into the catalogue of the run, in which items.v1 has the last word"
-                for file in files
-                if file.told is not None
-            ]
-        return notes
-
     async def _catalogue(self, name: str, run: Run) -> list[Range]:
         """The item topic, as far as the run has begun to read it or else to its present end."""
         topic = self.ground.topics(name).items
@@ -101,6 +90,19 @@ class Backfill:
         run.asked.setdefault(topic, ALL)
         run.ranges |= of_ranges(found)
         return found
+
+
+def notes(files: Sequence[Prepared], *, listing: bool) -> list[str]:
+    """What became of the lines of the files, and the items that they tell where these are not wanted yet."""
+    made = [f"{file.name}: {file.about}" for file in files if file.about]
+    if not listing:
+        made += [
+            f"{file.name} tells {', '.join(file.told.fields)} of {file.told.items:,} items: with --catalogue they go "
+            "into the catalogue of the run, in which items.v1 has the last word"
+            for file in files
+            if file.told is not None
+        ]
+    return made
 
 
 def add(name: str, run: Run, file: Prepared, until_ms: int | None) -> None:

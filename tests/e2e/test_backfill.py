@@ -144,26 +144,21 @@ async def test_tables_and_columns_come_to_the_same_rows(made: Installation, tmp_
     assert come[1:] == [come[0]] * 3
 
 
-async def test_a_catalogue_is_offered_and_the_log_has_the_last_word_on_it(made: Installation, tmp_path: Path) -> None:
+async def test_the_log_has_the_last_word_on_items_that_a_file_tells(made: Installation, tmp_path: Path) -> None:
     mapping, run = tmp_path / "shop.toml", run_of(made, "told")
     mapping.write_text(MAPPING + '[item]\ntitle = "named"\n')
-    lines = [orjson.dumps({"at": 1_790_000_000_000 + n, "who": "u", "what": f"i{n}", "named": "old"}) for n in range(4)]
-    path = written(tmp_path / "shop.jsonl", [orjson.dumps({**orjson.loads(line), "did": "buy"}) for line in lines])
-    command = ("backfill", str(path), "--map", str(mapping), "--into", run)
-    offered = await kairos(made, *command)
-    assert "shop.jsonl tells title of 4 items: with --catalogue they go into the catalogue" in offered.stdout
-
+    lines = [{"at": 1_790_000_000_000 + n, "who": "u", "what": f"i{n}", "did": "buy", "named": "old"} for n in range(4)]
+    path = written(tmp_path / "shop.jsonl", [orjson.dumps(line) for line in lines])
+    more = written(tmp_path / "more.jsonl", [orjson.dumps(line | {"who": "v"}) for line in lines])
+    options = ("--map", str(mapping), "--into", run, "--catalogue")
     item = orjson.dumps({"item_id": "i1", "title": "new"})
     await made.send([Sent(made.topics.items, b"i1", item), Sent(made.topics.items, b"i2", None)])
-    for _ in range(2):
-        await done(made, *command, "--catalogue", "--execute")
-        catalogue = (await rows(beside(made, run)))["catalogue"]
-        titles = {name: orjson.loads(entry)["title"] for name, entry in catalogue.items()}
-        assert titles == {"i0": "old", "i1": "new", "i3": "old"}
-    refused = await kairos(made, *command)
-    assert (refused.returncode, "give --catalogue and the same --map again" in refused.stderr) == (78, True)
-    other = written(tmp_path / "more.jsonl", [line.replace(b'"u"', b'"v"') for line in path.read_bytes().splitlines()])
-    refused = await kairos(made, "backfill", str(other), *command[2:], "--catalogue")
+
+    await done(made, "backfill", str(path), *options, "--execute")
+    catalogue = (await rows(beside(made, run)))["catalogue"]
+    titles = {name: orjson.loads(entry)["title"] for name, entry in catalogue.items()}
+    assert titles == {"i0": "old", "i1": "new", "i3": "old"}
+    refused = await kairos(made, "backfill", str(more), *options)
     assert (refused.returncode, "has read items.v1 already" in refused.stderr) == (78, True)
 
 
@@ -183,7 +178,6 @@ async def test_files_that_cannot_be_used_are_refused_with_a_sentence(made: Insta
         ): ("The mapping online-retail would fit: --map online-retail",),
         tmp_path / "absent.jsonl": ("There is no file",),
     }
-    written(tmp_path / "past.jsonl", good)
     run = run_of(made, "none")
     for path, sentences in files.items():
         refused = await kairos(made, "backfill", str(path), "--into", run, "--execute")
@@ -196,8 +190,6 @@ async def test_files_that_cannot_be_used_are_refused_with_a_sentence(made: Insta
     refused = await kairos(made, "backfill", str(tmp_path / "table.csv"), "--map", str(mapping), "--into", run)
     assert "has no column 'did', 'what'" in refused.stderr
     assert (await rows(beside(made, run)))["users"] == {}
-    told = await kairos(made, "backfill", str(tmp_path / "past.jsonl"), "--catalogue", "--into", run)
-    assert "past.jsonl has no items to tell, events tell no titles: leave --catalogue out" in told.stderr
     refused = await kairos(made, "backfill", str(tmp_path / "table.csv"), "--into", made.keys.namespace)
     assert (refused.returncode, "is the namespace in force" in refused.stderr) == (78, True)
 

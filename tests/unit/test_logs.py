@@ -61,7 +61,12 @@ def test_stamps_of_several_zones_and_of_none_are_the_moments_they_name() -> None
 
 
 def test_a_missing_value_of_whatever_type_has_no_text() -> None:
-    for values in (["a", None], [1.5, float("nan")], pd.to_datetime(["2020-01-01", None]), pd.array([1, None], "Int64")):
+    for values in (
+        ["a", None],
+        [1.5, float("nan")],
+        pd.to_datetime(["2020-01-01", None]),
+        pd.array([1, None], "Int64"),
+    ):
         assert text_column(pd.Series(values))[1] is None
 
 
