@@ -178,6 +178,8 @@ def _clearing(moved: Moved, worker: Figure) -> Figure:
     if not moved.behind:
         return Figure(name, 0.0, unit, True, "nothing is behind")
     arriving = moved.arrived / moved.seconds if moved.seconds else 0.0
+    if moved.applied >= FEW_EVENTS and moved.behind <= arriving:
+        return Figure(name, 0.0, unit, True, f"{moved.behind:,} on their way, less than arrives in a second")
     gained = (moved.applied - moved.arrived) / moved.seconds if moved.seconds else 0.0
     if moved.applied >= FEW_EVENTS and gained > 0:
         left_s = moved.behind / gained

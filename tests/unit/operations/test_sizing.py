@@ -147,3 +147,9 @@ def test_metrics_of_a_worker_are_read_and_others_are_refused() -> None:
 
 def test_columns_are_as_wide_as_their_widest_cell_and_never_cut() -> None:
     assert aligned([("a", "1", "x" * 200), ("bbb", "22", "")], right={1}) == ["a     1  " + "x" * 200, "bbb  22"]
+
+
+def test_what_arrives_within_a_second_is_no_lag() -> None:
+    moved = QUIET._replace(applied=10_000, arrived=10_010, behind=900)
+    found = named(speed_figures(moved, None), "clearing the lag")
+    assert (found.value, found.how) == (0.0, "900 on their way, less than arrives in a second")
