@@ -14,18 +14,22 @@ class Catalogue:
     """Items as the lines so far tell them; its size is that of the catalogue, not of the log."""
 
     def __init__(self) -> None:
-        self._times: dict[str, tuple[int, int, int]] = {}
+        self._times: dict[str, list[int]] = {}
         self._values: dict[tuple[str, str], Counter[Any]] = {}
         self._fields: dict[str, None] = {}
         self._lines = 0
 
     def add(self, ids: Sequence[str], times_ms: Sequence[int], fields: Sequence[tuple[str, Sequence[Any]]]) -> None:
         """Hear the next lines: their items, times in ms, and values by field, None for none."""
-        for item_id, ts_ms in zip(ids, times_ms, strict=True):
-            self._lines += 1
-            first_ms, line, last_ms = self._times.get(item_id, (ts_ms, self._lines, ts_ms))
-            first_ms, line = min((first_ms, line), (ts_ms, self._lines))
-            self._times[item_id] = first_ms, line, max(last_ms, ts_ms)
+        for line, (item_id, ts_ms) in enumerate(zip(ids, times_ms, strict=True), self._lines):
+            known = self._times.get(item_id)
+            if known is None:
+                self._times[item_id] = [ts_ms, line, ts_ms]
+            elif ts_ms > known[2]:
+                known[2] = ts_ms
+            elif ts_ms < known[0]:
+                known[:2] = ts_ms, line
+        self._lines += len(ids)
         for name, values in fields:
             self._fields.setdefault(name)
             for (item_id, value), n in Counter(zip(ids, values, strict=True)).items():

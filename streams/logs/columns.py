@@ -72,7 +72,7 @@ class Lines:
             texts = _digits(column) if column.dtype.kind == "f" else self.texts(name)
             present = texts != None  # noqa: E711  (element by element)
             key = blake2b(name.encode(), digest_size=8).hexdigest()
-            total[present] += pd.util.hash_array(texts[present], hash_key=key)
+            total[present] += pd.util.hash_array(texts[present], hash_key=key, categorize=False)
         return total
 
     def matches(self, column: str, pattern: str) -> Bools:
@@ -96,6 +96,8 @@ def text_column(column: Any) -> Objects:
     """
     import numpy as np
 
+    if column.dtype == object:
+        return np.array([v.strip() or None if type(v) is str else _text(v) for v in column.tolist()], object)
     # A missing time among times would stay one.
     values = column.astype(object).to_numpy(dtype=object, na_value=None).tolist()
     if column.dtype.kind == "f":
@@ -107,6 +109,13 @@ def text_column(column: Any) -> Objects:
     else:
         texts = [None if v is None else str(v).strip() or None for v in values]
     return np.array(texts, object)
+
+
+def _text(value: Any) -> str | None:
+    """Text of what may be anything."""
+    import pandas as pd
+
+    return None if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)) else str(value).strip() or None
 
 
 def _digits(column: Any) -> Objects:

@@ -125,7 +125,7 @@ def _header(reader: Iterator[list[str]], path: Path) -> list[str]:
     return names
 
 
-def _rows(reader: Any, header: Sequence[str], path: Path, good: int) -> Iterator[list[str | None]]:
+def _rows(reader: Any, header: Sequence[str], path: Path, good: int) -> Iterator[Sequence[str | None]]:
     wide, began = len(header), reader.line_num
     for row in reader:
         if row and row[-1].endswith(END):
@@ -137,7 +137,8 @@ def _rows(reader: Any, header: Sequence[str], path: Path, good: int) -> Iterator
         began = reader.line_num
         if row:
             good += 1
-            yield [field or None for field in row] + [None] * (wide - len(row))
+            whole = len(row) == wide and "" not in row
+            yield row if whole else [field or None for field in row] + [None] * (wide - len(row))
 
 
 def _lines(rows: Sequence[Any], names: Sequence[str] | None = None) -> Lines:

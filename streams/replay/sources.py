@@ -72,11 +72,18 @@ def prepare(path: Path, mapping: str | None, declaration: Declaration, folder: P
 def _mapped(path: Path, mapping: str, declaration: Declaration, folder: Path) -> Prepared:
     reading = Reading(path, load(mapping, declaration))
     plain = folder / f"{path.name}.jsonl"
+    hashed, times = blake2b(digest_size=16), (1 << 62, 0)
     with plain.open("wb") as file:
         for batch in reading.batches():
-            file.writelines(event.value + b"\n" for event in batch)
+            lines = b"".join([event.value + b"\n" for event in batch])
+            hashed.update(lines)
+            file.write(lines)
+            stamps = [event.ts_ms for event in batch]
+            times = min(times[0], *stamps), max(times[1], *stamps)
+    events = reading.cleaner.cleaning.events
     told = _told(reading, folder) if reading.mapping.item else None
-    return Prepared(path.name, plain, survey_lines(plain, path.name), str(reading.cleaner.cleaning), told)
+    surveyed = Surveyed(events, events, *times, hashed.hexdigest())
+    return Prepared(path.name, plain, surveyed, str(reading.cleaner.cleaning), told)
 
 
 def _told(reading: Reading, folder: Path) -> ToldItems:
