@@ -12,7 +12,7 @@ import pytest
 
 from schemas.topics import KINDS, Topics
 from streams.features import features_file
-from streams.logs.columns import event_times_ms, text_column
+from streams.logs.columns import event_times_ms
 from streams.logs.devices import scene_of_user_agent
 from streams.logs.logs import Log, LogError, of_users, read_log
 from streams.logs.mapping import (
@@ -58,16 +58,6 @@ def test_stamps_of_several_zones_and_of_none_are_the_moments_they_name() -> None
     stamps = ["2023-11-14T22:13:20Z", "2023-11-14 23:13:20+01:00", "2023-11-14 23:13:20", "soon", None]
     found = event_times_ms(pd.Series(stamps, dtype=object), "text", "Europe/Paris")
     assert found.tolist() == [1_700_000_000_000] * 3 + [0, 0]
-
-
-def test_a_missing_value_of_whatever_type_has_no_text() -> None:
-    for values in (
-        ["a", None],
-        [1.5, float("nan")],
-        pd.to_datetime(["2020-01-01", None]),
-        pd.array([1, None], "Int64"),
-    ):
-        assert text_column(pd.Series(values))[1] is None
 
 
 def simple(folder: Path, *rows: str, text: str = SIMPLE) -> Log:

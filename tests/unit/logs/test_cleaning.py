@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streams.logs.catalogue import KEPT, Catalogue
 from streams.logs.cleaning import LogEvent
-from streams.logs.columns import LogError
+from streams.logs.columns import LogError, text_column
 from streams.logs.logs import Reading, read_log
 from streams.logs.mapping import Mapping, parse
 from streams.logs.pieces import pieces
@@ -136,3 +136,13 @@ def test_a_log_of_columns_without_lines_has_one_piece(tmp_path: Path) -> None:
         assert (len(piece), piece.names) == (0, ("at", "who"))
     (tmp_path / "log.csv").write_text("at,who,what,cost,title\n")
     assert read_log(tmp_path / "log.csv", mapping()).cleaning.lines == 0
+
+
+def test_a_missing_value_of_whatever_type_has_no_text() -> None:
+    for values in (
+        ["a", None],
+        [1.5, float("nan")],
+        pd.to_datetime(["2020-01-01", None]),
+        pd.array([1, None], "Int64"),
+    ):
+        assert text_column(pd.Series(values))[1] is None
