@@ -16,9 +16,12 @@ from streams.service.room import Room
 from streams.service.waiting import Waiting
 from streams.wiring import Wiring
 
+LOOK_S, NEAR = 0.02, 1_000
+"""How often a new life is looked at, and how many records behind the log it is at the tail."""
+
 
 class Life:
-    """Reads and applies from `live` to `stop`; `missing` is what keeps it from that. `code` is for a forced end.
+    """Reads and applies from `begin` to `stop`; `missing` is what keeps it from that. `code` is for a forced end.
 
     All of its parts are made with it, before anything is connected: the first events wait for no imports and caches.
     """
@@ -27,6 +30,7 @@ class Life:
         self.wiring, self.waiting, self.code = wiring, waiting, code
         self.namespace = wiring.settings.connections.namespace
         self.sides: list[Side] = []
+        self.living: asyncio.Task[None] | None = None
         self._made = wiring.sides()
         self.doorkeeper = Doorkeeper(wiring.settings.connections, self._kafka_is_away)
         self._probe: Probe | None = None
@@ -52,8 +56,17 @@ class Life:
         consumers = [side.consumer for side in self.sides]
         return bool(self.wiring.outbox.trouble) or any(c is not None and c.broker_away() for c in consumers)
 
-    async def live(self) -> None:
-        """Wait for what is needed, start every side, watch; raises what ends this life."""
+    def begin(self) -> asyncio.Task[None]:
+        """Wait for what is needed, start every side, watch; the task, which raises what ends this life."""
+        self.living = asyncio.create_task(self._live())
+        return self.living
+
+    async def near(self) -> None:
+        """Return once every side reads, and has come near the end of its logs."""
+        while self.missing() or sum(side.behind() for side in self.sides) > NEAR:  # noqa: ASYNC110  # Kafka tells nobody
+            await asyncio.sleep(LOOK_S)
+
+    async def _live(self) -> None:
         self.wiring.route(await Needs(self.wiring, self.waiting).arrive())
         self.sides += self._made
         # First of all the probe: a member that the group refuses never comes back from its start.
@@ -67,11 +80,12 @@ class Life:
     def _end_process(self, cause: str, remedy: str) -> None:
         end_process(cause, remedy, self.code())
 
-    async def stop(self, living: asyncio.Task[None]) -> None:
+    async def stop(self) -> None:
         """Read and apply no more; the liveness probe ends the process if that hangs."""
-        living.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await living
+        if self.living is not None:
+            self.living.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self.living
         for side in self.sides:
             if side.app._started.is_set():
                 await side.app.stop()
