@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from streams.operations.catching_up import SOON
-from streams.service import namespaces
+from streams.service import namespaces, roll
 from streams.service.namespaces import InForce
 from tests.installation import events
 from tests.promoting import Promoted, killed
@@ -151,6 +151,10 @@ async def test_what_must_not_come_into_force_is_refused_with_the_way_out(shop: P
     assert f"Workers that would stay in {shop.name} run: kairos worker at " in await refused(shop.run_name)
     staying.term()
     async with shop.redis() as redis:
+        shadow = roll.Roll(redis, shop.run_name, roll.myself("model", 1))
+        await shadow.call()
+        assert f"{shop.run_name} is scored in shadow: kairos model at " in await refused(shop.run_name)
+        await shadow.leave()
         topic_id = await redis.hget(run.keys.meta(run.keys.user_tag(0)), f"i:{shop.topics.clicks}")
         await redis.hset(run.keys.meta(run.keys.user_tag(0)), f"i:{shop.topics.clicks}", "other")
         assert f"{shop.topics.clicks}:0 is another topic than the table was built from" in await refused(shop.run_name)
