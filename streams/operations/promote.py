@@ -22,6 +22,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from schemas.keys import Keys
+from streams.operations.burying import bury
 from streams.operations.catching_up import SOON, CatchingUp
 from streams.operations.promote_plan import Plan, Refusal
 from streams.service import namespaces, roll
@@ -87,9 +88,8 @@ class Promotion:
 
     async def _near(self, force: InForce) -> InForce:
         """Bring the run near the live tail, by its followers or by ourselves, with nobody queued twice over."""
-        plan = self.plan
+        plan, within = self.plan, self.settings.within(self.plan.target)
         if plan.lag > SOON or plan.force.step:  # what was seen while another promotion was under way is no lag
-            within = self.settings.within(plan.target)
             await CatchingUp(self.client, within, force.live, self._tell_lag).run()
         # Who is queued in the run by what the old namespace has applied as well is queued, or was scored, there.
         if await self._level(plan.target, force.live, MOMENT_S):
@@ -100,6 +100,8 @@ class Promotion:
                     "runs, and start this again. Nothing has moved."
                 )
                 raise NotYetError(text)
+        else:
+            await bury(self.client, within, force.live, self._keep_turn)
         return force
 
     async def _tell_lag(self, left: int) -> None:

@@ -13,8 +13,8 @@ import pytest
 from streams.operations.catching_up import SOON
 from streams.service import namespaces, roll
 from streams.service.namespaces import InForce
-from tests.installation import events
-from tests.promoting import Promoted, killed
+from tests.installation import Sent, events
+from tests.promoting import BROKEN, Promoted, killed
 from tests.worker_process import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -45,6 +45,7 @@ async def rows_are_right(shop: Promoted, namespace: str) -> None:
 
 async def test_readers_and_writers_move_there_and_back_while_events_flow(shop: Promoted) -> None:
     await shop.send(events(shop.topics, 7_000))  # more than workers are left to catch up with
+    await shop.send([Sent(shop.topics.clicks, b"u%d" % i, BROKEN) for i in range(40)])
     workers = [shop.worker(), shop.worker()]
     shop.model()
     await asyncio.gather(*[worker.ready() for worker in workers])
@@ -62,7 +63,12 @@ async def test_readers_and_writers_move_there_and_back_while_events_flow(shop: P
         await asyncio.sleep(1)
     await rows_are_right(shop, shop.run_name)
     await shop.answered()
-    async with shop.flowing():
+    letters = await shop.buried()
+    assert set(letters) == await shop.broken()
+    assert max(letters.values()) == 1, "neither who caught up nor who moved has sent a letter again"
+    follower = shop.worker("--into", shop.name)
+    await follower.ready()
+    async with shop.flowing(bad=True):
         back = await shop.promote("--undo", "--execute")
         assert back["in_force"]["serving"] == shop.name
         assert back["in_force"]["previous"] == shop.run_name
@@ -75,7 +81,10 @@ async def test_readers_and_writers_move_there_and_back_while_events_flow(shop: P
     assert max(pushed.values()) == 1, "the gap of four hours holds over all three namespaces in force"
     asked = await asyncio.to_thread(shop.run, "inspect", str(shop.events[0]["user_id"]), "--json")
     assert orjson.loads(asked.stdout)["applied"][shop.topics.clicks] >= 0
-    assert [worker.term() for worker in workers] == [0, 0]
+    letters = await shop.buried()
+    assert set(letters) == await shop.broken()
+    assert sum(letters.values()) <= len(letters) + 5, "a rebalance in the middle of a chunk may send some again"
+    assert [worker.term() for worker in (*workers, follower)] == [0, 0, 0]
     assert not any("Traceback" in worker.text for worker in workers)
 
 
