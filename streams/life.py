@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from streams.app import Side
@@ -16,8 +17,9 @@ from streams.service.room import Room
 from streams.service.waiting import Waiting
 from streams.wiring import Wiring
 
-LOOK_S, NEAR = 0.02, 1_000
-"""How often a new life is looked at, and how many records behind the log it is at the tail."""
+LOOK_S, NEAR, SETTLED_S = 0.02, 100, 0.5
+"""How often a new life is looked at, how many records behind the one before it it is at the tail, and for how long it
+has to be: the other workers of the group join at about the same time."""
 
 
 class Life:
@@ -61,9 +63,16 @@ class Life:
         self.living = asyncio.create_task(self._live())
         return self.living
 
-    async def near(self) -> None:
-        """Return once every side reads, and has come near the end of its logs."""
-        while self.missing() or sum(side.behind() for side in self.sides) > NEAR:  # noqa: ASYNC110  # Kafka tells nobody
+    def behind(self) -> int:
+        """Records in the logs of the assigned partitions that are not applied, as far as is known."""
+        return sum(side.behind() for side in self.sides)
+
+    async def near(self, before: Life) -> None:
+        """Return once every side reads, and is as near the end of its logs as in the life before."""
+        since_s = time.monotonic()
+        while (now_s := time.monotonic()) - since_s < SETTLED_S:
+            if self.missing() or self.behind() > before.behind() + NEAR:
+                since_s = now_s
             await asyncio.sleep(LOOK_S)
 
     async def _live(self) -> None:

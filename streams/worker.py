@@ -162,7 +162,7 @@ class Worker:
             following = self._prepared(namespace)
             if not await self._reads(namespace):
                 return following, None
-            ended = await _before(self._arrived(following), living, following.begin(), stopping)
+            ended = await _before(self._arrived(following, life), living, following.begin(), stopping)
             if ended is None and self.roll.force.live == namespace:
                 return following, None
             await following.stop()
@@ -171,9 +171,9 @@ class Worker:
                 return life, ended
         return life, None
 
-    async def _arrived(self, following: Life) -> None:
+    async def _arrived(self, following: Life, life: Life) -> None:
         """Keep our place on the roll until a life has come near the live tail, or another namespace is in force."""
-        looking = [asyncio.create_task(following.near()), asyncio.create_task(self._moved(following.namespace))]
+        looking = [asyncio.create_task(following.near(life)), asyncio.create_task(self._moved(following.namespace))]
         try:
             await asyncio.wait(looking, return_when=asyncio.FIRST_COMPLETED)
         finally:
