@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from weakref import WeakSet
 
 from streams.app import Side
 from streams.chunks.liveness import Probe, end_process
@@ -36,7 +37,8 @@ class Life:
         self._made = wiring.sides()
         self.doorkeeper = Doorkeeper(wiring.settings.connections, self._kafka_is_away)
         self._probe: Probe | None = None
-        self._others = asyncio.all_tasks()
+        # Weak: tasks of the life before would keep it alive, that one the life before itself, and so on.
+        self._others = WeakSet(asyncio.all_tasks())
         wiring.registry.register(SideCollector(self.sides, wiring.words, lambda: not self.missing()))
         loop.calm_the_collector()
 
@@ -105,7 +107,7 @@ class Life:
         """Let what is on its way come to its end, and close what is open; after `stop`."""
         await self.wiring.outbox.stop()
         # A write that its actor was cancelled out of runs to its end; only then may the connections go.
-        rest = asyncio.all_tasks() - self._others - {asyncio.current_task()}
+        rest = asyncio.all_tasks() - set(self._others) - {asyncio.current_task()}
         if rest:
             await asyncio.wait(rest, timeout=1.0)
         await self.wiring.tables.close()
