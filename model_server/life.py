@@ -24,7 +24,7 @@ from model_server.rows import Former
 from model_server.scoring import RankerSource
 from model_server.settings import ModelSettings
 from model_server.worker import Parts, Worker
-from schemas.keys import Keys
+from schemas.keys import Keys, ShadowKeys
 from schemas.topics import Outlets
 from streams.features.blobs import UnreadableError
 from streams.features.calendar import Calendar
@@ -187,7 +187,8 @@ class Life:
 
     async def _arrive(self, force: InForce) -> Parts:
         """Wait for all that is needed to work in the namespace that serves."""
-        settings, keys = self.settings, Keys(force.serving)
+        settings, shadow = self.settings, self.outlets.mode == "shadow"
+        keys = ShadowKeys(force.serving) if shadow else Keys(force.serving)
         if isinstance(clock := self._clock, Clock):
             await self._ride("Redis (KAIROS_REDIS)", lambda: clock.compare(self._redis.time))
         partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.user_tag(0)))

@@ -72,6 +72,11 @@ class Keys:
         return tag + b":p:" + user
 
     @staticmethod
+    def shadow_pushes(tag: bytes, user: bytes) -> bytes:
+        """STRING: the log of what a shadow would have pushed to one user; it was never sent and counts for it alone."""
+        return tag + b":s:" + user
+
+    @staticmethod
     def erased(tag: bytes) -> bytes:
         """HASH: user -> until when, in ms, that user's events are left out; see `kairos erase`."""
         return tag + b":e"
@@ -90,3 +95,11 @@ class Keys:
     def touched(tag: bytes) -> bytes:
         """STREAM: the item ids each applied chunk changed."""
         return tag + b":t"
+
+
+class ShadowKeys(Keys):
+    """The keys of a run for those who score it in shadow."""
+
+    @staticmethod
+    def pushes(tag: bytes, user: bytes) -> bytes:
+        return Keys.shadow_pushes(tag, user)

@@ -16,6 +16,7 @@ from faust.types import TP
 from faust.types.auth import CredentialsT
 
 from streams.agents import ChunkAgent, Processor
+from streams.burial import Burial
 from streams.chunks.audit import Audit
 from streams.chunks.chunk import LogFacts
 from streams.chunks.chunking import Chunking
@@ -84,6 +85,7 @@ class Side:
         self.app = ChunkedApp(settings.group_of(name), chunking=chunking, **faust_options(settings, name))
         self.agent = ChunkAgent(self.app, topics, processor, name)
         self.audit = Audit(self.app, table)
+        self.burial: Burial | None = None
         self._held: set[int] = set()
 
     @property
@@ -122,6 +124,8 @@ class Side:
         missing = {}
         if self.table.weather.trouble:
             missing["redis"] = self.table.weather.trouble
+        if self.burial is not None and self.burial.waits:
+            missing["dead letters"] = self.burial.waits
         if away := consumer.broker_away():
             missing["kafka"] = away
         elif self.app.rebalancing or not consumer.flow_active or not consumer.joined():
@@ -129,9 +133,10 @@ class Side:
         return missing
 
     def away(self) -> str:
-        """Which dependency is away; empty when both answer. Meanwhile standing still is not being stuck."""
+        """Which dependency is away, or is waited for; else empty. Meanwhile standing still is not being stuck."""
         consumer = self.consumer
-        return self.table.weather.trouble or (consumer.broker_away() if consumer else "")
+        away = self.table.weather.trouble or (consumer.broker_away() if consumer else "")
+        return away or (self.burial.waits if self.burial is not None else "")
 
     def lag(self, tp: TP) -> Lag | None:
         """Where one assigned partition stands; None before its first seek."""
@@ -144,6 +149,11 @@ class Side:
         applied_ms = self.agent.applied_ms.get(tp, 0)
         age_s = max(0.0, time.time() - applied_ms / 1000) if behind and applied_ms else 0.0
         return Lag(fence, behind, age_s, consumer.oldest_in_flight_s(tp), max(0, highwater - end))
+
+    def behind(self) -> int:
+        """Records that are in the logs of the assigned partitions and not applied, as far as is known."""
+        assigned = self.consumer.assignment() if self.consumer is not None else ()
+        return sum(lag.offsets for tp in assigned if (lag := self.lag(tp)) is not None)
 
     def watched(self, settings: StreamSettings) -> Watched:
         """This side as the liveness probe looks at it."""

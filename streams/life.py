@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from weakref import WeakSet
 
 from streams.app import Side
 from streams.chunks.liveness import Probe, end_process
@@ -16,9 +18,13 @@ from streams.service.room import Room
 from streams.service.waiting import Waiting
 from streams.wiring import Wiring
 
+LOOK_S, NEAR, SETTLED_S = 0.02, 100, 0.5
+"""How often a new life is looked at, how many records behind the one before it it is at the tail, and for how long it
+has to be: the other workers of the group join at about the same time."""
+
 
 class Life:
-    """Reads and applies from `live` to `stop`; `missing` is what keeps it from that. `code` is for a forced end.
+    """Reads and applies from `begin` to `stop`; `missing` is what keeps it from that. `code` is for a forced end.
 
     All of its parts are made with it, before anything is connected: the first events wait for no imports and caches.
     """
@@ -27,10 +33,12 @@ class Life:
         self.wiring, self.waiting, self.code = wiring, waiting, code
         self.namespace = wiring.settings.connections.namespace
         self.sides: list[Side] = []
+        self.living: asyncio.Task[None] | None = None
         self._made = wiring.sides()
         self.doorkeeper = Doorkeeper(wiring.settings.connections, self._kafka_is_away)
         self._probe: Probe | None = None
-        self._others = asyncio.all_tasks()
+        # Weak: tasks of the life before would keep it alive, that one the life before itself, and so on.
+        self._others = WeakSet(asyncio.all_tasks())
         wiring.registry.register(SideCollector(self.sides, wiring.words, lambda: not self.missing()))
         loop.calm_the_collector()
 
@@ -52,8 +60,24 @@ class Life:
         consumers = [side.consumer for side in self.sides]
         return bool(self.wiring.outbox.trouble) or any(c is not None and c.broker_away() for c in consumers)
 
-    async def live(self) -> None:
-        """Wait for what is needed, start every side, watch; raises what ends this life."""
+    def begin(self) -> asyncio.Task[None]:
+        """Wait for what is needed, start every side, watch; the task, which raises what ends this life."""
+        self.living = asyncio.create_task(self._live())
+        return self.living
+
+    def behind(self) -> int:
+        """Records in the logs of the assigned partitions that are not applied, as far as is known."""
+        return sum(side.behind() for side in self.sides)
+
+    async def near(self, before: Life) -> None:
+        """Return once every side reads, and is as near the end of its logs as in the life before."""
+        since_s = time.monotonic()
+        while (now_s := time.monotonic()) - since_s < SETTLED_S:
+            if self.missing() or self.behind() > before.behind() + NEAR:
+                since_s = now_s
+            await asyncio.sleep(LOOK_S)
+
+    async def _live(self) -> None:
         self.wiring.route(await Needs(self.wiring, self.waiting).arrive())
         self.sides += self._made
         # First of all the probe: a member that the group refuses never comes back from its start.
@@ -67,11 +91,12 @@ class Life:
     def _end_process(self, cause: str, remedy: str) -> None:
         end_process(cause, remedy, self.code())
 
-    async def stop(self, living: asyncio.Task[None]) -> None:
+    async def stop(self) -> None:
         """Read and apply no more; the liveness probe ends the process if that hangs."""
-        living.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await living
+        if self.living is not None:
+            self.living.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self.living
         for side in self.sides:
             if side.app._started.is_set():
                 await side.app.stop()
@@ -82,7 +107,7 @@ class Life:
         """Let what is on its way come to its end, and close what is open; after `stop`."""
         await self.wiring.outbox.stop()
         # A write that its actor was cancelled out of runs to its end; only then may the connections go.
-        rest = asyncio.all_tasks() - self._others - {asyncio.current_task()}
+        rest = asyncio.all_tasks() - set(self._others) - {asyncio.current_task()}
         if rest:
             await asyncio.wait(rest, timeout=1.0)
         await self.wiring.tables.close()

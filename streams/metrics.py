@@ -25,9 +25,21 @@ class Words(NamedTuple):
     counts: Callable[[], Mapping[str, int]]
 
 
-def not_ready() -> Metric:
-    """What a worker says that has not begun."""
-    return GaugeMetricFamily("kairos_ready", READY, value=0)
+class OfNow(Collector):
+    """The metrics of the registry that a worker has now, None before it begins: counters begin anew with each."""
+
+    def __init__(self, now: Callable[[], CollectorRegistry | None]) -> None:
+        self.now = now
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        registry = self.now()
+        if registry is None:
+            yield GaugeMetricFamily("kairos_ready", READY, value=0)
+        else:
+            yield from registry.collect()
 
 
 class SideCollector(Collector):

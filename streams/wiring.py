@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from schemas.keys import Keys
 from streams import metrics
 from streams.app import Side
 from streams.breaker import Breaker, Notes
+from streams.burial import Burial
 from streams.features.calendar import Calendar
 from streams.features.columns import Encoder
 from streams.item_pipeline import ItemPipeline
@@ -16,6 +18,8 @@ from streams.service.clock import Clock
 from streams.service.outbox import Outbox
 from streams.settings import StreamSettings
 from streams.sinks import DeadLetterSink, DeltaSink
+from streams.tables.items import ItemTable
+from streams.tables.users import UserTable
 from streams.topic_plan import LARGEST_RECORD_BYTES
 
 __all__ = ["ITEMS", "SIDES", "USERS", "Tables", "Wiring", "declared"]
@@ -27,11 +31,13 @@ SIDES = (USERS, ITEMS)
 class Wiring:
     """The parts of one worker; nothing is connected yet. Make it inside the event loop.
 
-    `wanted` names the sides to run: users, items or both in one process.
+    `wanted` names the sides to run: users, items or both in one process. `installation`: what the namespace of the
+    settings belongs to, by default itself.
     """
 
-    def __init__(self, settings: StreamSettings, wanted: tuple[str, ...]) -> None:
+    def __init__(self, settings: StreamSettings, wanted: tuple[str, ...], *, installation: str = "") -> None:
         self.settings, self.wanted = settings, wanted
+        self.installation = installation or settings.connections.namespace
         self.topics = settings.connections.topics
         self.tables = Tables(settings.tools, cache_bytes=settings.cache_mib << 20)
         self.outbox = Outbox(settings.connections, largest_record_bytes=LARGEST_RECORD_BYTES)
@@ -71,13 +77,18 @@ class Wiring:
         self.breakers.append(made)
         return made
 
+    def _burial(self, table: UserTable | ItemTable, tag: Callable[[Keys, int], bytes]) -> Burial:
+        namespace = self.settings.connections.namespace
+        return Burial(self._letters, self.tables.client, namespace, self.installation, tag, table.weather)
+
     def _users(self) -> Side:
         settings, table = self.settings, self.tables.users
+        burial = self._burial(table, Keys.user_tag)
         pipeline = Pipeline(
             table,
             self._encoder,
             self.topics,
-            self._letters,
+            burial,
             DeltaSink(self.outbox, self.topics.deltas),
             now_ms=self.clock,
             limits=Limits(settings.max_skew_s * 1000, settings.horizon_days * 86_400_000, settings.max_value_bytes),
@@ -94,11 +105,14 @@ class Wiring:
             "kairos_late": metrics.Words("Late events, by outcome.", "outcome", lambda: table.late),
         }
         waits = {"fetch_wait_ms": settings.fetch_wait_ms, "fetch_min_bytes": settings.fetch_min_bytes}
-        return Side(USERS, self.topics.user_inputs, table, pipeline, settings, **waits)
+        side = Side(USERS, self.topics.user_inputs, table, pipeline, settings, **waits)
+        side.burial = burial
+        return side
 
     def _items(self) -> Side:
         settings, table = self.settings, self.tables.items
-        pipeline = ItemPipeline(table, self.topics, self._letters, max_value_bytes=settings.max_value_bytes)
+        burial = self._burial(table, Keys.item_tag)
+        pipeline = ItemPipeline(table, self.topics, burial, max_value_bytes=settings.max_value_bytes)
         pipeline.breaker = self._breaker(table)
         pipeline.stats.on_chunk = self._chunks.labels(ITEMS).observe
         table.stats.on_script = self._scripts.labels(ITEMS).observe
@@ -111,4 +125,6 @@ class Wiring:
             "kairos_deltas": metrics.Words("Item deltas by outcome.", "outcome", lambda: table.deltas),
         }
         waits = {"fetch_wait_ms": settings.item_fetch_wait_ms, "fetch_min_bytes": settings.item_fetch_min_bytes}
-        return Side(ITEMS, self.topics.item_inputs, table, pipeline, settings, **waits)
+        side = Side(ITEMS, self.topics.item_inputs, table, pipeline, settings, **waits)
+        side.burial = burial
+        return side

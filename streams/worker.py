@@ -1,6 +1,7 @@
 """The life of a worker process: find the namespace in force, read and apply there until told to stop, say why it left.
 
-When another namespace comes into force (`kairos promote`) the worker stops in order and lives on in that one.
+When another namespace comes into force (`kairos promote`) the next life begins there beside the one that works; that
+one stops in order when the next has come to the live tail.
 
 Exit codes: 0 told to stop, 1 a fault of the program, 70 stuck (liveness), 75 a dependency stayed away too long
 (start again), 78 refused: an operator must act first.
@@ -13,12 +14,12 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
 from schemas.keys import Keys
 from streams.chunks.chunking import LogCut, SeekOverdue, TopicGone
@@ -27,12 +28,13 @@ from streams.features.blobs import UnreadableError
 from streams.features.calendar import Calendar
 from streams.features.rows import mismatch
 from streams.life import Life
-from streams.metrics import not_ready
+from streams.metrics import OfNow
 from streams.needs import reach_kafka, reach_redis
 from streams.service import http, roll
 from streams.service.namespaces import schema_of
 from streams.service.outbox import OutboxError
 from streams.service.redis import connect
+from streams.service.trouble import TROUBLE
 from streams.service.waiting import Waiting
 from streams.settings import StreamSettings
 from streams.tables.errors import Broken, OtherDeclaration, Refused
@@ -55,9 +57,9 @@ class Worker:
         self.waiting = Waiting()
         self.code = EXIT_STUCK  # until a better reason to leave is known
         self.life: Life | None = None
-        self._closing: list[asyncio.Task[None]] = []
+        self._closing: set[asyncio.Task[None]] = set()
         self.registry = CollectorRegistry()
-        self.registry.register(OfThisLife(self))
+        self.registry.register(OfNow(lambda: self.life.wiring.registry if self.life is not None else None))
         # Loading the tables behind the calendar takes half a second: before anybody counts on this worker.
         Calendar(settings.tools.features.zone)
         schema = declared(settings.tools).schema
@@ -72,10 +74,9 @@ class Worker:
         async with await http.serve(address, registry=self.registry, **probes) as server:
             logger.info("Probes and metrics on http://%s/ready", server.address)
             stopping = asyncio.create_task(stop.wait())
-            life: Life | None = self._prepared(self.into or self.roll.force.live)
             try:
+                life = await self._settled(self._prepared(self.into or self.roll.force.live), stopping)
                 while life is not None:
-                    self.code = EXIT_STUCK
                     life = await self._live(life, stopping)
             finally:
                 stopping.cancel()
@@ -95,10 +96,12 @@ class Worker:
         return {"namespace": self.roll.member.namespace}
 
     def _prepared(self, namespace: str) -> Life:
-        return Life(Wiring(self.settings.within(namespace), self.wanted), self.waiting, lambda: self.code)
+        installation = self.settings.connections.namespace
+        wiring = Wiring(self.settings.within(namespace), self.wanted, installation=installation)
+        return Life(wiring, Waiting(), lambda: self.code)
 
-    async def _live(self, life: Life, stopping: asyncio.Task[bool]) -> Life | None:
-        """Live in the namespace in force, for which `life` should be made, until it is no more; the life after it."""
+    async def _settled(self, life: Life, stopping: asyncio.Task[bool]) -> Life | None:
+        """A life that has begun in the namespace in force, for which `life` should be made; None at the end."""
         settling = asyncio.create_task(self._settle())
         await asyncio.wait({settling, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not settling.done() or settling.exception():
@@ -111,25 +114,80 @@ class Worker:
         if (namespace := settling.result()) != life.namespace:
             await life.close()
             life = self._prepared(namespace)
-        self.life, following = life, None
-        living, moving = asyncio.create_task(life.live()), asyncio.create_task(self._moved(namespace))
-        await asyncio.wait({living, stopping, moving}, return_when=asyncio.FIRST_COMPLETED)
-        if moving.done() and not moving.exception() and not living.done() and not stopping.done():
-            logger.info("Namespace %s is in force now: leaving %s for it.", self.roll.force.live, namespace)
-            following = self._prepared(self.roll.force.live)  # made while this one still works
-        else:
-            self.code = _code(living if living.done() or not moving.done() else moving)
+        life.begin()
+        return life
+
+    async def _live(self, life: Life, stopping: asyncio.Task[bool]) -> Life | None:
+        """Live until another namespace is in force; the life there, which has begun already, None at the end."""
+        living, following, ended = life.living or life.begin(), life, None
+        self.life = life
+        while following is life and ended is None:
+            ended = await _before(self._moved(life.namespace), living, stopping)
+            if ended is None:
+                following, ended = await self._beside(life, living, stopping)
+        if ended is not None:
+            self.code = _code(ended)
             if self.code:
                 _hush()
-        moving.cancel()
-        await life.stop(living)
+        async with self._on_the_roll() if ended is None else contextlib.nullcontext():
+            await life.stop()
         closing = asyncio.create_task(life.close())
-        if following is not None:
-            self._closing.append(closing)  # the next life need not wait for it
-        else:
+        if ended is not None:
             await closing
-        self.life = None
+            self.life = None
+            return None
+        self._closing.add(closing)  # the next life need not wait for it
+        closing.add_done_callback(self._closing.discard)
+        return await self._taken_over(following, stopping)
+
+    async def _taken_over(self, following: Life, stopping: asyncio.Task[bool]) -> Life | None:
+        if following.living is None:
+            self.life = None
+            return await self._settled(following, stopping)
+        self.life = following
+        self.roll.works_in(following.namespace)
+        with contextlib.suppress(*TROUBLE):
+            await self.roll.call()
         return following
+
+    async def _beside(
+        self, life: Life, living: asyncio.Task[None], stopping: asyncio.Task[bool]
+    ) -> tuple[Life, asyncio.Task[Any] | None]:
+        """The life in the namespace in force, near the live tail, or what ended the worker; this one works meanwhile.
+
+        Two namespaces fold the log for a while, each behind its own fences: as with a worker that follows a run.
+        """
+        while (namespace := self.roll.force.live) != life.namespace:
+            logger.info("Namespace %s is in force now: leaving %s for it.", namespace, life.namespace)
+            following = self._prepared(namespace)
+            if not await self._reads(namespace):
+                return following, None
+            ended = await _before(self._arrived(following, life), living, following.begin(), stopping)
+            if ended is None and self.roll.force.live == namespace:
+                return following, None
+            await following.stop()
+            await following.close()
+            if ended is not None:
+                return life, ended
+        return life, None
+
+    async def _arrived(self, following: Life, life: Life) -> None:
+        """Keep our place on the roll until a life has come near the live tail, or another namespace is in force."""
+        looking = [asyncio.create_task(following.near(life)), asyncio.create_task(self._moved(following.namespace))]
+        try:
+            await asyncio.wait(looking, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in looking:
+                task.cancel()
+
+    @asynccontextmanager
+    async def _on_the_roll(self) -> AsyncIterator[None]:
+        """Keep our place on the roll as it is."""
+        calling = asyncio.create_task(self.roll.until(lambda _force: False))
+        try:
+            yield
+        finally:
+            calling.cancel()
 
     async def _settle(self) -> str:
         """The namespace to fold into, once Kafka and Redis answer and it is one of our declaration."""
@@ -147,6 +205,13 @@ class Worker:
         self.roll.works_in(namespace)
         return namespace
 
+    async def _reads(self, namespace: str) -> bool:
+        """Whether the rows of a namespace are of our declaration; who is not sure settles first."""
+        try:
+            return await schema_of(self._client, Keys(namespace)) in (None, self.roll.member.schema)
+        except TROUBLE:
+            return False
+
     async def _schema_of(self, namespace: str, weather: Weather) -> int | None:
         return await weather.ride("reading a row's schema", lambda: schema_of(self._client, Keys(namespace)))
 
@@ -161,23 +226,19 @@ class Worker:
         await self.roll.until(lambda force: not self.into and force.live != namespace)
 
 
-class OfThisLife(Collector):
-    """The metrics of the life that a worker has now: their counters begin anew with each."""
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-
-    def describe(self) -> list[Metric]:
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        if self.worker.life is None:
-            yield not_ready()
-        else:
-            yield from self.worker.life.wiring.registry.collect()
+async def _before(awaited: Coroutine[Any, Any, object], *ends: asyncio.Task[Any]) -> asyncio.Task[Any] | None:
+    """Wait for something; which of the ends came before it, or itself where it failed, else None."""
+    waiting = asyncio.create_task(awaited)
+    await asyncio.wait({waiting, *ends}, return_when=asyncio.FIRST_COMPLETED)
+    came = next((end for end in ends if end.done()), None)
+    if not waiting.done():
+        waiting.cancel()
+    elif waiting.exception() and came is None:
+        came = waiting
+    return came
 
 
-def _code(life: asyncio.Task[None] | asyncio.Task[str]) -> int:
+def _code(life: asyncio.Task[Any]) -> int:
     """Say why the worker ends, and with which code."""
     error = None if not life.done() or life.cancelled() else life.exception()
     if error is None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from schemas import decisions, recommendations
+from schemas import dead_letters, decisions, recommendations
 from schemas.keys import Keys
 from schemas.topics import Topics
 from streams.features.declaration import DEFAULT
@@ -25,9 +25,11 @@ from streams.operations.promote_plan import plan
 from streams.service.redis import connect
 from streams.service.settings import read
 from streams.settings import StreamSettings
-from tests.installation import ROOT, Installation, events
+from tests.installation import ROOT, Installation, Sent, events
 
 RESCORES = {kind.wire for kind in DEFAULT.kinds if kind.priority is not None}
+BROKEN = b"{"
+Place = tuple[str, int, int]
 SCORING = {"KAIROS_QUIET_HOURS": "00:00-00:00", "KAIROS_MIN_SCORE": "0", "KAIROS_LEASE_S": "60"}
 
 
@@ -67,8 +69,8 @@ class Promoted(Installation):
         return dict(orjson.loads(done.stdout))
 
     @asynccontextmanager
-    async def flowing(self, per_s: int = 200) -> AsyncIterator[None]:
-        """Traffic of now, until the end of the block."""
+    async def flowing(self, per_s: int = 200, *, bad: bool = False) -> AsyncIterator[None]:
+        """Traffic of now, until the end of the block; `bad`: with a record now and then that is none."""
         stop = asyncio.Event()
 
         async def flow() -> None:
@@ -85,6 +87,7 @@ class Promoted(Installation):
                     batch.append(record._replace(value=orjson.dumps(event), event=event))
                     if event["kind"] in RESCORES:
                         self.sent_ms[str(event["user_id"])] = now_ms
+                batch += [Sent(self.topics.clicks, b"u%d" % (seed % 100), BROKEN)] if bad else []
                 await self.send(batch)
                 await asyncio.sleep(0.1)
 
@@ -112,6 +115,17 @@ class Promoted(Installation):
                 f"{len(left)} users have no end: {dict(list(left.items())[:3])}\n{logs}"
             )
             await asyncio.sleep(0.3)
+
+    async def broken(self) -> set[Place]:
+        """Where records lie that are none."""
+        found = await self.read(self.topics.clicks)
+        return {(record.topic, record.partition, record.offset) for record in found if record.value == BROKEN}
+
+    async def buried(self) -> Counter[Place]:
+        """How often a dead letter was sent about each record."""
+        found = await self.read(self.topics.dead_letters)
+        letters = [dead_letters.decode(record.key, record.value, record.headers) for record in found]
+        return Counter((letter.topic, letter.partition, letter.offset) for letter in letters)
 
     async def pushed(self) -> list[recommendations.Recommendation]:
         """Candidates that were sent, those taken back left out."""

@@ -140,7 +140,6 @@ class RowLayout(Protocol):
 
     dtype: np.dtype[np.void]
 
-    def empty(self, n: int) -> Rows: ...
     def unpack(self, stored: Sequence[bytes | None]) -> Rows: ...
     def pack(self, rows: Rows, slots: Slots | None = None) -> list[bytes]: ...
 
@@ -161,12 +160,13 @@ class _SlotOf(dict[str, int]):
 class RowSlab:
     """A growing block of rows by key; `rows` is replaced when it grows, so hold slots, not rows.
 
-    Rows of the `capacity` that nobody uses cost no memory: the pages behind them are never touched.
+    Rows of the `capacity` that nobody uses cost no memory: the pages behind them are never touched, not even to clear
+    them, as numpy's zeros are where the C library hands out what was freed before.
     """
 
     def __init__(self, layout: RowLayout, capacity: int = 8192) -> None:
         self.layout = layout
-        self.rows = layout.empty(capacity)
+        self.rows: Rows = np.empty(capacity, layout.dtype)
         self.slot_of = _SlotOf()
 
     def __len__(self) -> int:
@@ -205,6 +205,6 @@ class RowSlab:
 
     def _reserve(self, n: int) -> None:
         if n > len(self.rows):
-            grown = self.layout.empty(max(n, 2 * len(self.rows)))
+            grown: Rows = np.empty(max(n, 2 * len(self.rows)), self.layout.dtype)
             blobs.dense(grown)[: len(self.rows)] = blobs.dense(self.rows)
             self.rows = grown

@@ -93,6 +93,7 @@ class Collector:
             "row": row,
             "rescore": pending(looked),
             "pushes": looked.pushes,
+            "shadow_pushes": [*looked.shadow_pushes],
         }
 
     async def _row(self, place: Place, looked: Looked, blob: bytes, now_ms: int) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def facts(found: Traces) -> dict[str, Any]:
     return said | {
         "partition": seen.partition,
         "row_bytes": len(seen.row or b""),
-        "pushes": len(seen.pushes),
+        "pushes": len(seen.pushes) + len(seen.shadow_pushes),
         "queued": seen.queued is not None,
         "leased": seen.leased is not None,
         "erased_ms": seen.erased_ms,
@@ -154,7 +154,8 @@ def _places_table(found: Sequence[Traces]) -> Table:
             continue
         marks = ["yes" if score is not None else "·" for score in (seen.queued, seen.leased)]
         row = f"{len(seen.row)} bytes" if seen.row else "·"
-        log = f"{len(seen.pushes)} pushes" if seen.pushes else "·"
+        pushes = len(seen.pushes) + len(seen.shadow_pushes)
+        log = f"{pushes} pushes" if pushes else "·"
         table.add_row(place.name, ", ".join(place.parts), row, log, *marks, erased_words(seen.erased_ms))
     return table
 

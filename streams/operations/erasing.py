@@ -33,7 +33,9 @@ class Traces(NamedTuple):
     def anything(self) -> bool:
         """Whether there is more than a tombstone."""
         seen = self.looked
-        return seen is not None and bool(seen.row or seen.pushes or seen.queued is not None or seen.leased is not None)
+        return seen is not None and bool(
+            seen.row or seen.pushes or seen.shadow_pushes or seen.queued is not None or seen.leased is not None
+        )
 
     @property
     def erased_ms(self) -> int | None:

@@ -66,7 +66,8 @@ async def _export(read: StreamSettings, tell: Telling, user: str, out: Path | No
 
 def anything(document: Mapping[str, Any]) -> bool:
     """Whether a document holds anything of the user; a tombstone is something too."""
-    kept = [each[name] for each in document["namespaces"] for name in ("row", "rescore", "pushes", "erased_ms")]
+    names = ("row", "rescore", "pushes", "shadow_pushes", "erased_ms")
+    kept = [each[name] for each in document["namespaces"] for name in names]
     return any(kept) or any(document[section] for section in SECTIONS.values())
 
 
@@ -91,6 +92,7 @@ def _words(namespace: Mapping[str, Any]) -> list[str]:
     row, pushes, rescore = namespace["row"], namespace["pushes"], namespace["rescore"]
     words = [f"a row of {row['row_bytes']} bytes"] if row else []
     words += [f"{len(pushes)} pushes"] if pushes else []
+    words += [f"{len(shadow)} pushes of a shadow"] if (shadow := namespace["shadow_pushes"]) else []
     words += [rescore["state"]] if rescore else []
     return words + (["a tombstone"] if namespace["erased_ms"] else [])
 

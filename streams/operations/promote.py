@@ -22,7 +22,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from schemas.keys import Keys
-from streams.operations.catching_up import SOON, catch_up, tail
+from streams.operations.burying import bury
+from streams.operations.catching_up import SOON, CatchingUp
 from streams.operations.promote_plan import Plan, Refusal
 from streams.service import namespaces, roll
 from streams.service.namespaces import InForce
@@ -88,9 +89,8 @@ class Promotion:
     async def _near(self, force: InForce) -> InForce:
         """Bring the run near the live tail, by its followers or by ourselves, with nobody queued twice over."""
         plan, within = self.plan, self.settings.within(self.plan.target)
-        async with tail(self.client, within) as log:
-            if await log.lag() > SOON:
-                await catch_up(within, log.lag, self._tell_lag)
+        if plan.lag > SOON or plan.force.step:  # what was seen while another promotion was under way is no lag
+            await CatchingUp(self.client, within, force.live, self._tell_lag).run()
         # Who is queued in the run by what the old namespace has applied as well is queued, or was scored, there.
         if await self._level(plan.target, force.live, MOMENT_S):
             gone = await queues.empty(self.client, plan.keys, plan.partitions, self._turn.until_ms)
@@ -100,6 +100,8 @@ class Promotion:
                     "runs, and start this again. Nothing has moved."
                 )
                 raise NotYetError(text)
+        else:
+            await bury(self.client, within, force.live, self._keep_turn)
         return force
 
     async def _tell_lag(self, left: int) -> None:

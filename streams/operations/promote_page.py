@@ -15,10 +15,13 @@ from streams.operations.catching_up import SOON
 from streams.operations.promote import MOVING, QUEUES, SWEEPING, NotYetError, Promotion
 from streams.operations.promote_plan import Plan, Refusal, chosen, plan
 from streams.operations.verb import BAD, GOOD, Telling, parser
+from streams.replay.ranges import ReplayError
 from streams.service import logs, namespaces, settings
+from streams.service.outbox import OutboxError
 from streams.service.redis import Client, connect
 from streams.service.trouble import TROUBLE
 from streams.settings import StreamSettings
+from streams.tables.errors import TableError
 
 CATCHES_UP_PER_S = 20_000
 """Records that one process applies a second at the least, for the estimate of the plan."""
@@ -63,6 +66,9 @@ async def _promote(read: StreamSettings, asked: Any, telling: Telling) -> int:
     except Refusal as refusal:
         telling.complain(str(refusal))
         return telling.end(refusal.exit_code)
+    except (ReplayError, TableError, OutboxError) as error:
+        telling.complain(f"{error} Nothing has moved.")
+        return telling.end(Refusal.exit_code)
     except KafkaError as error:
         telling.complain(f"Kafka at {read.connections.kafka} does not answer ({error!r}): set KAIROS_KAFKA.")
     except TROUBLE as error:

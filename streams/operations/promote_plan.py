@@ -90,6 +90,7 @@ async def plan(client: Client, settings: StreamSettings, target: str) -> Plan:
     schema = known.get(target, {}).get("schema") or await namespaces.schema_of(client, Keys(target))
     _refuse_other_schema(target, schema, declared(settings.tools).schema, members)
     await _refuse_stragglers(client, installation, force.live, members)
+    await _refuse_shadows(client, target, installation)
     within = settings.within(target)
     await _refuse_unreadable(within)
     connections = within.connections
@@ -135,6 +136,15 @@ async def _refuse_stragglers(client: Client, installation: str, live: str, membe
     if staying:
         named = "; ".join(member.words for member in staying)
         text = f"Workers that would stay in {live} run: {named}. Stop them, or start them without --into {live}."
+        raise Refusal(text)
+
+
+async def _refuse_shadows(client: Client, target: str, installation: str) -> None:
+    """Who scores the target in shadow would go on to take its users, and they would never be pushed."""
+    shadows = [m for m in await roll.present(client, target) if m.kind == "model"] if target != installation else []
+    if shadows:
+        named = "; ".join(member.words for member in shadows)
+        text = f"{target} is scored in shadow: {named}. Stop `kairos model --shadow {target}` first."
         raise Refusal(text)
 
 

@@ -20,7 +20,8 @@ from streams.service.namespaces import InForce
 from streams.service.redis import Client
 from streams.service.trouble import TROUBLE
 
-POLL_S = 0.5
+POLL_S, MOVING_POLL_S = 0.5, 0.1
+"""How often a worker calls, and how often while a promotion is under way, which waits for it."""
 PRESENT_S = 10
 """A worker that said nothing for so long is taken for gone."""
 
@@ -91,7 +92,7 @@ class Roll:
                     return self.force
             except TROUBLE as error:
                 log.debug("The roll could not be called: %r", error)
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(MOVING_POLL_S if self.force.step else POLL_S)
 
     async def run_waited_for(self, namespace: str) -> str:
         """See `namespaces.run_waited_for`."""

@@ -20,6 +20,7 @@ class Looked(NamedTuple):
     """A user's keys as they were: row blob, partition's meta hash, queue and lease scores, push log (newest last).
 
     `erased_ms`: up to when the user's events are left out, None for somebody who was never erased.
+    `shadow_pushes`: what a shadow would have pushed.
     """
 
     partition: int
@@ -29,6 +30,7 @@ class Looked(NamedTuple):
     leased: float | None
     pushes: list[dict[str, Any]]
     erased_ms: int | None = None
+    shadow_pushes: Sequence[dict[str, Any]] = ()
 
 
 async def partitions_of(client: Redis | RedisCluster, tag: bytes) -> int | None:
@@ -52,13 +54,14 @@ async def look(
     pipe.zscore(Keys.leased(tag), name)
     pipe.get(Keys.pushes(tag, name))
     pipe.hget(Keys.erased(tag), name)
+    pipe.get(Keys.shadow_pushes(tag, name))
     for old, count in counted:
         pipe.get(Keys.pushes(old.user_tag(partition_of(name, count)), name))
-    row, meta, queued, leased, pushed, erased, *earlier = await pipe.execute()
+    row, meta, queued, leased, pushed, erased, shadow, *earlier = await pipe.execute()
     pushes = [push for log in (pushed, *earlier) if log for push in orjson.loads(log)]
     newest = {push["dedup_key"]: push for push in reversed(pushes)}
     log, erased_ms = sorted(newest.values(), key=lambda push: push["ts_ms"]), None if erased is None else int(erased)
-    return Looked(partition, row, meta, queued, leased, log, erased_ms)
+    return Looked(partition, row, meta, queued, leased, log, erased_ms, orjson.loads(shadow) if shadow else ())
 
 
 async def item_names(

@@ -19,6 +19,7 @@ class MemoryTag:
     queue: dict[bytes, int] = field(default_factory=dict)
     leased: dict[bytes, int] = field(default_factory=dict)
     pushes: dict[bytes, bytes] = field(default_factory=dict)
+    shadow_pushes: dict[bytes, bytes] = field(default_factory=dict)
     erased: dict[bytes, int] = field(default_factory=dict)
     items: dict[bytes, bytes] = field(default_factory=dict)
     catalogue: dict[bytes, bytes] = field(default_factory=dict)
@@ -78,9 +79,9 @@ class MemoryStore:
         before = kept.erased.get(user)
         kept.erased[user] = max(erasure.erased_ms, before or 0)
         kept.meta[b"ver"] = erasure.ver
-        row, pushes = kept.users.pop(user, b""), kept.pushes.pop(user, None)
+        row, logs = kept.users.pop(user, b""), [kept.pushes.pop(user, None), kept.shadow_pushes.pop(user, None)]
         queued, leased = kept.queue.pop(user, None), kept.leased.pop(user, None)
-        return Removed(len(row), pushes is not None, queued is not None, leased is not None, before)
+        return Removed(len(row), logs != [None, None], queued is not None, leased is not None, before)
 
     async def keep_away(self, tag: bytes, ver: bytes, erased: Mapping[bytes, int]) -> None:
         kept = self.tag(tag)

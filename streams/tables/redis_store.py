@@ -68,7 +68,8 @@ class RedisStore:
         user = erasure.user
         keys = [Keys.meta(tag), Keys.erased(tag), Keys.row(tag, user), Keys.pushes(tag, user)]
         words = [user, b"%d" % erasure.erased_ms, erasure.ver, erasure.seen or b""]
-        reply = await self._run(ERASE, [*keys, Keys.queue(tag), Keys.leased(tag)], words)
+        keys += [Keys.queue(tag), Keys.leased(tag), Keys.shadow_pushes(tag, user)]
+        reply = await self._run(ERASE, keys, words)
         if not reply:
             return None
         size, pushes, queued, leased, before = reply

@@ -53,7 +53,7 @@ sliced(1, #pairs_, function(i, j) redis.call('MSET', unpack(pairs_, i, j)) end)
 # KEYS: meta, tombstones, row, push log, queue, leases.  ARGV: user, erased ms, new ver, the row as it was read.
 # Reply: 0 when the row has changed, else bytes of the row, 1 or 0 for push log, queue, lease; tombstone before or ''.
 ERASE = """
-local meta, erased, row, pushes, queue, leased = unpack(KEYS)
+local meta, erased, row, pushes, queue, leased, shadow = unpack(KEYS)
 local user, ms = ARGV[1], ARGV[2]
 local seen, before = redis.call('GET', row) or '', redis.call('HGET', erased, user)
 local queued, held = redis.call('ZSCORE', queue, user), redis.call('ZSCORE', leased, user)
@@ -64,7 +64,7 @@ redis.call('HSET', meta, 'ver', ARGV[3])
 redis.call('ZREM', queue, user)
 redis.call('ZREM', leased, user)
 redis.call('DEL', row)
-return {#seen, redis.call('DEL', pushes), queued and 1 or 0, held and 1 or 0, before or ''}
+return {#seen, redis.call('DEL', pushes, shadow), queued and 1 or 0, held and 1 or 0, before or ''}
 """
 
 # KEYS: meta, tombstones.  ARGV: new ver, then (user, ms) pairs.

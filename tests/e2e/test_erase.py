@@ -119,6 +119,7 @@ async def test_an_erasure_that_was_killed_half_way_is_finished_by_the_next(insta
                 await store.set_once(Keys(name).user_tag(partition), "n", "4")
             tag = Keys(name).user_tag(partition_of(user, 4))
             await redis.set(Keys.pushes(tag, user), b'[{"item": "i1", "dedup_key": "d1", "ts_ms": 1}]')
+            await redis.set(Keys.shadow_pushes(tag, user), b"[]")
             await redis.zadd(Keys.queue(tag), {user: 8})
             await redis.zadd(Keys.leased(tag), {user: 8})
         await store.erase(live.keys.user_tag(partition_of(user, 4)), Erasure(user, 1_900_000_000_000, b"v", None))
@@ -135,7 +136,8 @@ async def test_an_erasure_that_was_killed_half_way_is_finished_by_the_next(insta
         }
         for name in told:
             tag = Keys(name).user_tag(partition_of(user, 4))
-            assert await redis.exists(Keys.pushes(tag, user), Keys.queue(tag), Keys.leased(tag)) == 0
+            logs = Keys.pushes(tag, user), Keys.shadow_pushes(tag, user)
+            assert await redis.exists(*logs, Keys.queue(tag), Keys.leased(tag)) == 0
             assert await redis.hget(Keys.erased(tag), user) == b"4102444800000"
         assert set(await namespaces.runs(redis, live.keys.namespace)) == {f"{live.keys.namespace}-run"}
 

@@ -143,10 +143,11 @@ def test_the_plan_tells_of_a_lease_a_tombstone_and_a_namespace_that_is_none() ->
 
 
 def test_a_document_holds_something_when_only_a_tombstone_or_a_decision_is_kept() -> None:
-    nothing: dict[str, Any] = {"row": None, "rescore": None, "pushes": [], "erased_ms": None}
+    nothing: dict[str, Any] = {"row": None, "rescore": None, "pushes": [], "shadow_pushes": [], "erased_ms": None}
     document: dict[str, Any] = {"namespaces": [nothing], **{section: [] for section in SECTIONS.values()}}
     assert not anything(document)
     assert anything({**document, "namespaces": [{**nothing, "erased_ms": NOW_MS}]})
+    assert anything({**document, "namespaces": [{**nothing, "shadow_pushes": [{}]}]})
     assert anything({**document, "decisions": [{}]})
 
 

@@ -1,6 +1,10 @@
-"""What a worker says on /ready before it reads, and when a breaker has stopped it."""
+"""What a worker says on /ready before it reads, and when a breaker has stopped it; and what a life leaves behind."""
 
 from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -27,3 +31,28 @@ async def test_ready_names_the_partition_that_a_breaker_has_stopped() -> None:
         await breaker.admit([step("x" * 9)])
     assert worker.missing()[f"{CLICKS}:0"].startswith(f"{CLICKS}:0 stops at offsets 0 to 8")
     await wiring.tables.close()
+
+
+async def test_a_life_does_not_keep_the_one_before_it_alive() -> None:
+    read, over = settings.read(StreamSettings, {}), asyncio.Event()
+
+    def life() -> Life:
+        return Life(Wiring(read, SIDES), Waiting(), lambda: 1)
+
+    async def of(life: Life) -> Life:
+        await over.wait()
+        return life
+
+    before = life()
+    task = asyncio.create_task(of(before))
+    await asyncio.sleep(0)
+    after, gone = life(), weakref.ref(before)
+    over.set()
+    await task
+    await before.close()
+    del before, task
+    await asyncio.sleep(0.01)  # until the loop has let go of it as well
+    gc.unfreeze()  # a life freezes what it finds
+    gc.collect()
+    assert gone() is None
+    await after.close()

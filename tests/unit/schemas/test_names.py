@@ -47,6 +47,7 @@ def test_all_keys_of_a_partition_share_a_cluster_slot() -> None:
             keys.leased(tag),
             keys.row(tag, b"u{1}"),
             keys.pushes(tag, b"}x{"),
+            keys.shadow_pushes(tag, b"}x{"),
             keys.erased(tag),
             keys.item_rows(tag),
             keys.catalogue(tag),
