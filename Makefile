@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a machine with make and Python 3.11, 3.12 or 3.13 is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-long faults bench bench-peers bench-model bench-operations demo lock clean fetch
+.PHONY: help setup check test test-long faults soak bench bench-peers bench-model bench-operations demo lock clean fetch
 SHELL := /bin/bash
 
 BIN := .venv/bin
@@ -49,6 +49,9 @@ test-long: $(STAMP) fetch ## the tests that `make test` leaves out: minutes of k
 
 faults: $(STAMP) fetch ## random faults over real servers, every row judged; SEED=n RUNS=k
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
+
+soak: $(STAMP) fetch ## half load for SOAK_MINUTES (30): memory and queues must stay flat, every row right
+	$(BIN)/python -m tests.faults.soak $(if $(SOAK_MINUTES),--minutes $(SOAK_MINUTES))
 
 bench: $(STAMP) fetch ## the figures of the README, with their budgets
 	$(BIN)/python -m tests.bench

@@ -51,9 +51,10 @@ def show(title: str, figures: Sequence[Figure], console: Console) -> None:
 
 
 def write(path: Path, figures: Sequence[Figure]) -> None:
-    """Write the figures with the commit and the machine they were measured on."""
+    """Write the figures with the commit and the machine they were measured on; `values` are the numbers by name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"commit": commit(), "machine": machine(), "figures": [asdict(f) for f in figures]}
+    values = {f.name: f.value for f in figures}
+    whole = {"commit": commit(), "machine": machine(), "values": values, "figures": [asdict(f) for f in figures]}
     path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 

@@ -48,6 +48,9 @@ def main(argv: Sequence[str]) -> int:
     show(f"Kairos under {len(results)} plans of faults, in {time.monotonic() - started_s:.0f} s", measured, console)
     write(options.out, measured)
     console.print(f"written to {options.out}")
+    if all(result.verdict is None for result in results):
+        console.print("[red]nothing was run: this machine can have none of these plans[/]")
+        return 1
     return 0 if all(result.right or result.verdict is None for result in results) else 1
 
 
@@ -75,10 +78,17 @@ def _perform(plan: Plan, unable: dict[str, str], console: Console, *, keep: bool
     return result
 
 
+def _runs(text: str) -> int:
+    if (runs := int(text)) < 1:
+        message = f"{text} runs prove nothing: one at least"
+        raise argparse.ArgumentTypeError(message)
+    return runs
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="first seed (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=len(FAULTS), help="seeds from there on (default: %(default)s)")
+    parser.add_argument("--runs", type=_runs, default=len(FAULTS), help="seeds from there on (default: %(default)s)")
     parser.add_argument("--faults", default="", help="these instead of the seed's own, comma-separated")
     parser.add_argument("--out", type=Path, default=OUT, help="where the figures go (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a run that was right, too")

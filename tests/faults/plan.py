@@ -49,11 +49,12 @@ class Plan:
     workers: int
     models: int
     faults: tuple[Planned, ...]
+    least_s: float = 12.0
 
     @property
     def length_s(self) -> float:
         """How long the load goes on: past the last fault."""
-        return max([12.0, *(planned.end_s + AFTER_S for planned in self.faults)])
+        return max([self.least_s, *(planned.end_s + AFTER_S for planned in self.faults)])
 
 
 def plan(seed: int, known: Mapping[str, Fault], wanted: Sequence[str] = ()) -> Plan:

@@ -33,13 +33,17 @@ REWOUND = re.compile(r"must be read again from offset|reading on from there agai
 
 @dataclass
 class Run:
-    """One plan on one stage; `spans` is when each fault really lasted."""
+    """One plan on one stage; `lasted` is each fault with when it really was."""
 
     plan: Plan
     known: Mapping[str, Fault]
     folder: Path
-    spans: list[Span] = field(default_factory=list)
+    lasted: list[tuple[Fault, Span]] = field(default_factory=list)
     _busy: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+
+    @property
+    def spans(self) -> list[Span]:
+        return [span for _, span in self.lasted]
 
     @property
     def faults(self) -> list[Fault]:
@@ -57,30 +61,40 @@ class Run:
         except (FaultError, StackError) as problem:
             verdict.complain(1, f"thing that the harness could not do: {problem}")
         exits = [end for process in stage.processes for end in process.exits]
-        judge_exits(verdict, self.faults, exits)
+        judge_exits(verdict, self.lasted, exits)
         (self.folder / "exits.txt").write_text("".join(f"{end}\n" for end in exits))
         return verdict
 
     async def _story(self, stage: Stage, verdict: Verdict) -> None:
         watch = Watch(stage)
-        watching, producing = asyncio.create_task(watch.run()), asyncio.create_task(stage.producer.run())
+        tasks = [asyncio.create_task(watch.run())]
         try:
-            began_s = time.monotonic()
-            async with asyncio.TaskGroup() as tasks:
-                for number, planned in enumerate(self.plan.faults):
-                    tasks.create_task(self._inflict(stage, verdict, planned, number, began_s))
-            length_s = max(self.plan.length_s, max(end_s for _, end_s in self.spans) - began_s + AFTER_S)
-            await asyncio.sleep(max(0.0, began_s + length_s - time.monotonic()))
+            await self._before(stage, watch)
+            tasks.append(producing := asyncio.create_task(stage.producer.run()))
+            await self._while_loaded(stage, verdict)
             stage.producer.stop()
             await producing
             await self._drain(stage, watch, verdict)
             await asyncio.sleep(0.5)
         finally:
-            for task in (watching, producing):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(watching, producing, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         self._judge_times(stage, watch, verdict)
         await self._judge(stage, verdict)
+
+    async def _before(self, stage: Stage, watch: Watch) -> None:
+        """What is done before the load begins."""
+
+    async def _while_loaded(self, stage: Stage, verdict: Verdict) -> None:
+        """Faults come and go; over when the load has lasted."""
+        began_s = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            for number, planned in enumerate(self.plan.faults):
+                tasks.create_task(self._inflict(stage, verdict, planned, number, began_s))
+        last_s = max((end_s for _, end_s in self.spans), default=began_s)
+        length_s = max(self.plan.length_s, last_s - began_s + AFTER_S)
+        await asyncio.sleep(max(0.0, began_s + length_s - time.monotonic()))
 
     async def _inflict(self, stage: Stage, verdict: Verdict, planned: Planned, number: int, began_s: float) -> None:
         await asyncio.sleep(max(0.0, began_s + planned.start_s - time.monotonic()))
@@ -93,7 +107,7 @@ class Run:
                     await asyncio.sleep(planned.lasts_s)
             except (FaultError, StackError, *AWAY) as problem:
                 verdict.complain(1, f"fault that could not be done as planned: {planned.name}: {problem!r}")
-            self.spans.append((start_s, time.monotonic()))
+            self.lasted.append((fault, (start_s, time.monotonic())))
 
     async def _drain(self, stage: Stage, watch: Watch, verdict: Verdict) -> None:
         """Wait until every record is applied and every affected user is answered."""

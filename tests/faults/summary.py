@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.bench.figures import AT_LEAST, AT_MOST, Figure, figure
+from tests.faults.fault import EXIT_STUCK
 from tests.faults.plan import Plan
 from tests.faults.verdict import Verdict
 
@@ -37,7 +38,8 @@ class Result:
             return f"[yellow]–[/] {head}: skipped, {self.skipped}"
         v = self.verdict
         slowest = f"{max(v.recoveries_s):.1f} s" if v.recoveries_s else "–"
-        tail = f"{v.events} events, {v.candidates} candidates, recovered in {slowest}, {self.seconds:.0f} s"
+        ends = "".join(f", {process} ended with {code}" for process, code in v.exits)
+        tail = f"{v.events} events, {v.candidates} candidates, recovered in {slowest}, {self.seconds:.0f} s{ends}"
         return f"{'[green]✓[/]' if self.right else '[red]✗[/]'} {head}: {tail}"
 
 
@@ -49,6 +51,7 @@ def figures(results: Sequence[Result], skipped: Mapping[str, str]) -> list[Figur
     seeds = [result.plan.seed for result in results]
     kinds = Counter(planned.name for result in results if result.verdict for planned in result.plan.faults)
     events = sum(verdict.events for verdict in verdicts)
+    ended = [code for verdict in verdicts for _, code in verdict.exits]
     how = f"seeds {min(seeds)} to {max(seeds)}, {events:,} events, {len(kinds)} kinds of faults, {kinds.total()} faults"
 
     def total(name: str, about: str) -> Figure:
@@ -73,5 +76,6 @@ def figures(results: Sequence[Result], skipped: Mapping[str, str]) -> list[Figur
             "stuck_s_max", max((v.stuck_s for v in verdicts), default=None), "s", (AT_MOST, LONGEST_STANDSTILL_S),
             "longest standstill of a partition with work waiting and no fault",
         ),
+        figure("exits_stuck", ended.count(EXIT_STUCK), "", None, f"by the liveness rule; {len(ended)} exits in all"),
         figure("skipped", len(skipped), "", None, "; ".join(f"{k}: {v}" for k, v in skipped.items()) or "no fault"),
     ]  # fmt: skip

@@ -60,6 +60,10 @@ class Supervised:
     def alive(self) -> bool:
         return self._child is not None and self._child.alive
 
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child is not None else None
+
     def start(self) -> None:
         """Start it with a log of its own."""
         log = self.folder / f"{self.name}.{self._starts}.log"

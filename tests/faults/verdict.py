@@ -21,8 +21,10 @@ from tests.faults.supervised import Exit
 from tests.faults.tables import Tables
 from tests.faults.traffic import BAD, GOOD
 from tests.faults.truth import Place, Truth
+from tests.faults.watch import Span
 
 SHOWN = 5
+LEFT_BEHIND_S = 90.0
 
 
 @dataclass
@@ -31,7 +33,8 @@ class Verdict:
 
     lost, doubled: events by the totals of users and kinds, missing and superfluous; wrong_rows: rows of users, items
     and catalogue that differ in anything; unburied: poison without a dead letter; twins: items pushed twice to one user
-    under different dedup keys; orphans: candidates without their decision; unanswered: affected users without any.
+    under different dedup keys; orphans: candidates without their decision; unanswered: affected users without any;
+    exits: processes that ended by themselves, and with what.
     """
 
     events: int = 0
@@ -45,6 +48,7 @@ class Verdict:
     candidates: int = 0
     recoveries_s: list[float] = field(default_factory=list)
     stuck_s: float = 0.0
+    exits: list[tuple[str, int]] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
     def complain(self, count: int, what: str, examples: Sequence[object] = ()) -> int:
@@ -125,14 +129,22 @@ def judge_letters(verdict: Verdict, log: Log, letters: Sequence[Any]) -> None:
     verdict.complain(len(wrong), "good records among the dead letters", wrong)
 
 
-def judge_exits(verdict: Verdict, faults: Sequence[Fault], exits: Sequence[Exit]) -> None:
-    """Processes end by themselves only where a fault says so, and with a line that names the cause."""
-    allowed = frozenset[int]().union(*[fault.exits for fault in faults])
+def judge_exits(verdict: Verdict, lasted: Sequence[tuple[Fault, Span]], exits: Sequence[Exit]) -> None:
+    """Processes end by themselves only while a fault lasts that says so, or soon after, and name the cause in a line.
+
+    `lasted` is each fault with when it was, in the seconds of the exits.
+    """
     own = [end for end in exits if not end.ours and end.code != 0]
-    strange = [end for end in own if end.code not in allowed]
+    verdict.exits = [(end.process, end.code) for end in own]
+    strange = [end for end in own if not any(_explains(fault, span, end) for fault, span in lasted)]
     verdict.complain(len(strange), "exits that no fault explains", [(e.process, e.code, e.said) for e in strange])
     silent = [end for end in own if " critical " not in end.said]
     verdict.complain(len(silent), "exits without a word of the cause", [(e.process, e.code, e.said) for e in silent])
-    for fault in faults:
+    for fault, _ in lasted:
         if fault.ending is not Ending.HEALS and not any(end.code in fault.exits for end in own):
             verdict.complain(1, f"ending that did not come: {fault.name} should have ended as: {fault.ending.value}")
+
+
+def _explains(fault: Fault, span: Span, end: Exit) -> bool:
+    """Whether a process may end so at that time: what a fault left behind may end it until the liveness rule has."""
+    return end.code in fault.exits and span[0] <= end.at_s <= span[1] + LEFT_BEHIND_S

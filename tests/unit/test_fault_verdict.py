@@ -162,8 +162,16 @@ SAID = "10:00:00 critical streams.worker: Redis is away. Start it."
 )
 def test_processes_end_as_the_fault_says(fault: Fault, code: int, said: str, ours: bool, complaints: int) -> None:
     verdict = Verdict()
-    judge_exits(verdict, [fault], [Exit("worker0", 1.0, code, said, ours)])
+    judge_exits(verdict, [(fault, (0.0, 1.0))], [Exit("worker0", 1.0, code, said, ours)])
     assert len(verdict.complaints) == complaints
+
+
+@pytest.mark.parametrize(("at_s", "complaints"), [(9.0, 1), (10.0, 0), (20.0, 0), (60.0, 0), (200.0, 1)])
+def test_a_fault_explains_the_exits_of_its_time(at_s: float, complaints: int) -> None:
+    verdict = Verdict()
+    judge_exits(verdict, [(HEALS, (10.0, 20.0))], [Exit("worker0", at_s, EXIT_AGAIN, SAID, False)])
+    assert len(verdict.complaints) == complaints
+    assert verdict.exits == [("worker0", EXIT_AGAIN)]
 
 
 def test_the_last_words_are_those_of_most_weight() -> None:
