@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
+import msgspec
 import orjson
 
-from schemas.encoding import Headers, Message
+from schemas.encoding import Header, Headers, Message
 from schemas.faults import Reason
 
 EXCEPTION = "__streams.errors.exception"
@@ -60,7 +61,7 @@ def bury(  # noqa: PLR0913 - a record's place and contents, all by keyword
     offset: int,
     key: bytes | None,
     value: bytes | None,
-    headers: Sequence[tuple[str, bytes]],
+    headers: Sequence[Header],
     reason: Reason,
     detail: str,
     now_ms: int,
@@ -104,9 +105,9 @@ def encode(letter: DeadLetter) -> Message:
     return Message(letter.key, letter.value or b"", [*letter.headers, *headers])
 
 
-def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> DeadLetter:
+def decode(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> DeadLetter:
     """The dead letter in a record of events.dead-letters.v1; raises ValueError when its headers are missing."""
-    about = {name: text.decode("utf-8", "replace") for name, text in headers if name in OURS}
+    about = {name: (text or b"").decode("utf-8", "replace") for name, text in headers if name in OURS}
     try:
         return DeadLetter(
             topic=about[TOPIC],
@@ -137,7 +138,7 @@ def redrive(letter: DeadLetter) -> Message:
     return Message(letter.key, letter.value, [*letter.headers, *[(name, text.encode()) for name, text in ours.items()]])
 
 
-def is_copy_within(partition: int, base: int, headers: Sequence[tuple[str, bytes]]) -> bool:
+def is_copy_within(partition: int, base: int, headers: Sequence[Header]) -> bool:
     """Whether a record is a re-driven copy of one in its own partition at offset `base` or above.
 
     The original says the same in the same place. Who reads the log from `base` on, under rules that may take what was
@@ -145,7 +146,7 @@ def is_copy_within(partition: int, base: int, headers: Sequence[tuple[str, bytes
     """
     for name, text in headers:
         if name == COPY_OF:
-            where, _, offset = text.partition(b":")
+            where, _, offset = (text or b"").partition(b":")
             return where == b"%d" % partition and _number(offset, -1) >= base
     return False
 
@@ -177,14 +178,18 @@ def encode_marker(origins: Iterable[Origin]) -> Message:
     return Message(None, orjson.dumps(by_topic), [(REDRIVEN, b"true")])
 
 
-def decode_marker(value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> list[Origin] | None:
+def decode_marker(value: bytes | None, headers: Sequence[Header]) -> list[Origin] | None:
     """The origins that a marker names; None for a record that is no marker."""
     if not any(name == REDRIVEN for name, _ in headers):
         return None
     try:
-        return [Origin(topic, *place) for topic, places in orjson.loads(value or b"").items() for place in places]
-    except (ValueError, TypeError, AttributeError):
+        by_topic = _decode_origins(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    return [Origin(topic, *place) for topic, places in by_topic.items() for place in places]
+
+
+_decode_origins = msgspec.json.Decoder(dict[str, list[tuple[int, int, str]]]).decode
 
 
 def _number(text: bytes | None, default: int) -> int:

@@ -9,6 +9,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from schemas.encoding import Header, Headers
+
 MAGIC = b"KID1"
 CODES = 7
 DELTA = np.dtype(
@@ -23,6 +25,8 @@ DELTA = np.dtype(
     ]
 )
 MAX_IDS = 1 << 16
+_MANY = 1 << 62
+"""More than any offset."""
 
 _HEAD = struct.Struct("<4sII")
 _decode_ids = msgspec.json.Decoder(list[str]).decode
@@ -47,16 +51,16 @@ class DeltaSource:
     last: int
     schema: int
 
-    def headers(self) -> list[tuple[str, bytes]]:
+    def headers(self) -> Headers:
         """As Kafka headers."""
         return [(name, str(getattr(self, field)).encode("ascii")) for name, field in _HEADERS.items()]
 
     @classmethod
-    def of(cls, headers: Sequence[tuple[str, bytes]]) -> "DeltaSource":
+    def of(cls, headers: Sequence[Header]) -> "DeltaSource":
         """From Kafka headers; raises DeltaError when one is missing or no number."""
-        texts = {name: value.decode("ascii", "replace") for name, value in headers}
+        texts = {name: (value or b"").decode("ascii", "replace") for name, value in headers}
         try:
-            return cls(
+            source = cls(
                 topic=texts["source-topic"],
                 partition=int(texts["source-partition"]),
                 incarnation=texts["source-incarnation"],
@@ -67,6 +71,10 @@ class DeltaSource:
         except (KeyError, ValueError) as error:
             msg = f"The headers {texts} are not those of a delta record: {error!r}"
             raise DeltaError(msg) from error
+        if not (0 <= source.partition < _MANY and 0 <= source.first <= source.last < _MANY):
+            msg = f"The headers {texts} are not those of a delta record: there are no such offsets"
+            raise DeltaError(msg)
+        return source
 
 
 _HEADERS = {

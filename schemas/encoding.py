@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-Headers = list[tuple[str, bytes]]
+Header = tuple[str, bytes | None]
+"""Its name, and a value that may be null."""
+Headers = list[Header]
 
 
 class Message(NamedTuple):
@@ -26,7 +28,7 @@ def to_json(message: msgspec.Struct) -> bytes:
 def cloud_event(**attributes: str | None) -> Headers:
     """CloudEvents 1.0 headers of the Kafka binding in binary mode, without the attributes that are None."""
     named = {"specversion": "1.0", **attributes}
-    headers = [(f"ce_{name}", text.encode()) for name, text in named.items() if text is not None]
+    headers: Headers = [(f"ce_{name}", text.encode()) for name, text in named.items() if text is not None]
     return [*headers, ("content-type", b"application/json")]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.deltas import DELTA, DeltaSource, pack_deltas
+from schemas.encoding import Headers
 from schemas.partition import partition_of
 from streams.features.columns import Columns
 from streams.features.declaration import Declaration
@@ -22,7 +23,7 @@ class DeltaRecord(NamedTuple):
 
     partition: int
     value: bytes
-    headers: list[tuple[str, bytes]]
+    headers: Headers
 
 
 class _Homes(dict[str, int]):

@@ -19,6 +19,7 @@ import numpy as np
 
 from schemas.dead_letters import is_copy_within
 from schemas.deltas import DeltaSource
+from schemas.encoding import Header
 from schemas.events import Run, decode_run
 from schemas.faults import Reason
 from schemas.topics import Topics
@@ -45,7 +46,7 @@ class Record(Protocol):
     @property
     def timestamp(self) -> int: ...
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Sequence[Header]: ...
 
 
 class Rejected(NamedTuple):

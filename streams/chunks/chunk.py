@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from schemas.encoding import Header
+
 
 class Record(Protocol):
     """What a chunk holds: an aiokafka record or anything with its five fields."""
@@ -18,7 +20,7 @@ class Record(Protocol):
     @property
     def timestamp(self) -> int: ...
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Sequence[Header]: ...
 
 
 class Chunk(NamedTuple):

@@ -157,7 +157,7 @@ def entry_of(at: Place, buried_ms: int, letter: DeadLetter) -> Entry:
 
 def _size_bytes(message: Message) -> int:
     """Of a batch with one record, a few bytes too many at most: sizes are written in as many bytes as they need."""
-    headers = sum(len(name.encode()) + len(value) + 6 for name, value in message.headers)
+    headers = sum(len(name.encode()) + len(value or b"") + 6 for name, value in message.headers)
     return BATCH_BYTES + RECORD_BYTES + len(message.key or b"") + len(message.value or b"") + headers
 
 

@@ -127,7 +127,7 @@ def letter_page(facts: Mapping[str, Any], value: bytes | None) -> RenderableType
         ("first failed", facts["first_failed"]),
         ("buried", facts["buried"]),
         *([("exception", facts["exception"])] if facts["stacktrace"] else []),
-        *[(f"header {name}", text) for name, text in facts["headers"]],
+        *[(f"header {name}", "null" if text is None else text) for name, text in facts["headers"]],
         ("key", repr(facts["key"])[1:-1] if facts["key"] is not None else facts["key_hex"] or "null"),
     ]
     for name, text in rows:

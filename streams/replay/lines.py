@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from schemas.encoding import Header
 from schemas.faults import in_ms
 from schemas.partition import partitions_of
 from streams.chunks.chunk import Chunk, Drained, cut
@@ -28,7 +29,7 @@ class Line(NamedTuple):
     key: bytes
     value: bytes
     timestamp: int
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[Header] = ()
 
 
 class _Head(msgspec.Struct, gc=False):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 from msgspec.structs import fields
 
+from schemas.encoding import Header
 from schemas.events import Event, Scene
 from schemas.items import Item
 from schemas.topics import Topics
@@ -27,7 +28,7 @@ class Message(NamedTuple):
     key: bytes | None
     value: bytes | None
     partition: int | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[Header, ...] = ()
 
 
 class Draft(NamedTuple):

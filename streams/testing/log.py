@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from schemas.encoding import Header
 from schemas.partition import partition_of
 from streams.chunks.chunk import Chunk, LogFacts
 
-Headers = tuple[tuple[str, bytes], ...]
+Headers = tuple[Header, ...]
 TOPIC_ID = "id-1"
 
 

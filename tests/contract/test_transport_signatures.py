@@ -22,6 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from mode.services import Service
 
 from streams.chunks.consumer import ChunkConsumer
+from streams.chunks.headers import KeptRecords
 from streams.chunks.thread import RebalanceListener, StampingThread
 
 
@@ -129,3 +130,9 @@ def test_the_stock_drain_still_drops_what_lies_below_a_read_offset() -> None:
     """Why read offsets must stay unknown: with one, a rewind would be dropped as already read."""
     source = inspect.getsource(faust_consumer.Consumer._drain_messages)
     assert "r_offset is None or offset >= r_offset" in source
+
+
+def test_a_fetch_is_read_by_the_reader_that_keeps_its_bytes() -> None:
+    """Else a header name that is no UTF-8 stops its partition for good; see `streams.chunks.headers`."""
+    assert "MemoryRecords(part_data[-1])" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
+    assert fetcher.MemoryRecords is KeptRecords

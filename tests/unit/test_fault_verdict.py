@@ -10,6 +10,7 @@ import pytest
 
 from schemas import dead_letters, decisions, recommendations
 from schemas.decisions import Chosen, Decision
+from schemas.encoding import Header
 from schemas.recommendations import Offer, Recipient, Recommendation, Versions
 from streams.features.declaration import DEFAULT
 from streams.features.rows import Layout
@@ -31,7 +32,7 @@ class Record(NamedTuple):
 
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[Header] = ()
     offset: int = 0
 
 

@@ -84,7 +84,7 @@ async def _reasons(
     while left:
         for records in (await consumer.getmany(*left, timeout_ms=200)).values():
             for record in records:
-                headers = dict(record.headers)
-                reasons[headers.get(REASON, b"without a reason").decode("utf-8", "replace")] += 1
+                reason = dict(record.headers).get(REASON) or b"without a reason"
+                reasons[reason.decode("utf-8", "replace")] += 1
         left -= {tp for tp in left if await consumer.position(tp) >= ends[tp]}
     return reasons, reasons.total()

@@ -152,7 +152,7 @@ def test_spoiled_counts_of_a_stranger_are_no_trouble() -> None:
 
 def test_a_long_stack_trace_is_cut() -> None:
     headers = dict(dead_letters.encode(letter(detail="x" * 9999, stacktrace="y" * 99_999)).headers)
-    assert sum(map(len, headers.values())) < 10_000
+    assert sum(len(text or b"") for text in headers.values()) < 10_000
 
 
 def test_a_record_that_is_no_dead_letter_is_refused() -> None:
