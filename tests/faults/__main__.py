@@ -20,6 +20,7 @@ from tests.bench.figures import show, write
 from tests.faults.plan import Plan, PlanError, plan
 from tests.faults.registry import FAULTS
 from tests.faults.run import Run
+from tests.faults.security import may_encrypt
 from tests.faults.summary import Result, figures
 from tests.faults.verdict import Verdict
 
@@ -55,9 +56,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _perform(plan: Plan, unable: dict[str, str], console: Console, *, keep: bool) -> Result:
-    missing = [planned.name for planned in plan.faults if planned.name in unable]
+    missing = [f"{planned.name}: {unable[planned.name]}" for planned in plan.faults if planned.name in unable]
+    if plan.doors and (why := may_encrypt()):
+        missing.append(why)
     if missing:
-        result = Result(plan, None, 0.0, f"{missing[0]}: {unable[missing[0]]}")
+        result = Result(plan, None, 0.0, missing[0])
         console.print(result.line())
         return result
     folder = Path(tempfile.mkdtemp(prefix=f"kairos-faults-{plan.seed}-"))

@@ -33,7 +33,7 @@ async def worker_frozen(stage: Stage, random: Random) -> AsyncIterator[None]:
 @fault("worker", lasts_s=(4, 8))
 async def worker_joins_and_leaves(stage: Stage, random: Random) -> AsyncIterator[None]:
     """A further stream worker joins, and leaves again when told to."""
-    guest = stage.join()
+    guest = stage.join("worker")
     await asyncio.sleep(3)
     yield
     guest.leave()
@@ -73,3 +73,12 @@ async def model_frozen(stage: Stage, random: Random) -> AsyncIterator[None]:
         yield
     finally:
         model.resume()
+
+
+@fault("model", lasts_s=(4, 8))
+async def model_joins_and_leaves(stage: Stage, random: Random) -> AsyncIterator[None]:
+    """A further model worker joins, and leaves again when told to: it gives back whom it holds."""
+    guest = stage.join("model")
+    await asyncio.sleep(3)
+    yield
+    guest.leave()

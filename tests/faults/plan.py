@@ -9,6 +9,8 @@ from random import Random
 from tests.faults.fault import Ending, Fault, Layout
 
 WARM_S, BETWEEN_S, AFTER_S, LONGEST_S = 3.0, (0.3, 4.0), 6.0, 45.0
+WITH_DOORS = 0.4
+"""Share of the plans with one broker and one Valkey where both ask who is there and say what he may do."""
 
 
 class PlanError(ValueError):
@@ -41,7 +43,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """One run, whole; the same seed gives the same plan."""
+    """One run, whole; the same seed gives the same plan. doors: TLS, logins and least rights; see docs/security.md."""
 
     seed: int
     layout: Layout
@@ -49,6 +51,7 @@ class Plan:
     workers: int
     models: int
     faults: tuple[Planned, ...]
+    doors: bool = False
     least_s: float = 12.0
 
     @property
@@ -82,7 +85,9 @@ def plan(seed: int, known: Mapping[str, Fault], wanted: Sequence[str] = ()) -> P
         transactional=random.random() < 0.3,
     )
     layout = random.choice([Layout.SINGLE] * 3 + layouts) if Layout.SINGLE in layouts else random.choice(layouts)
-    return Plan(seed, layout, load, random.choice([1, 2, 2, 3]), random.choice([1, 1, 2]), _timed(random, chosen))
+    workers, models, timed = random.choice([1, 2, 2, 3]), random.choice([1, 1, 2]), _timed(random, chosen)
+    wished = any("doors" in fault.needs for fault in chosen) or random.random() < WITH_DOORS
+    return Plan(seed, layout, load, workers, models, timed, doors=wished and layout is Layout.SINGLE)
 
 
 def _chosen(random: Random, seed: int, known: list[Fault]) -> list[Fault]:

@@ -1,8 +1,9 @@
-"""A TCP proxy before Redis that loses replies after the call was executed, and cuts requests in half."""
+"""A TCP proxy before Redis: speaks TLS for it, loses replies after the call was executed, cuts requests in half."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from random import Random
 from typing import Self
@@ -13,13 +14,14 @@ CHUNK_BYTES = 65_536
 
 
 class Proxy:
-    """Runs in a thread of its own; while `trouble` is above zero, that share of the exchanges is cut.
+    """Runs in a thread of its own; with `tls` it speaks that to its callers.
 
-    lost: replies thrown away after the server had executed the call; halved: requests cut before their end.
+    While `trouble` is above zero, that share of the exchanges is cut. lost: replies thrown away after the server had
+    executed the call; halved: requests cut before their end.
     """
 
-    def __init__(self, target_port: int, seed: int = 0) -> None:
-        self.port, self._target = ports.free_port(), target_port
+    def __init__(self, target_port: int, seed: int = 0, *, tls: ssl.SSLContext | None = None) -> None:
+        self.port, self._target, self._tls = ports.free_port(), target_port, tls
         self.trouble = 0.0
         self.lost = self.halved = 0
         self._random = Random(seed)
@@ -29,7 +31,7 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        serving = asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        serving = asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
         self._server = asyncio.run_coroutine_threadsafe(serving, self._loop).result(10)
         return self
 

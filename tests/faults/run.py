@@ -52,7 +52,7 @@ class Run:
     async def perform(self) -> Verdict:
         """Run it from beginning to end; whatever it started is gone afterwards."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        needs = frozenset[str]().union(*[fault.needs for fault in self.faults])
+        needs = frozenset({"doors"} if self.plan.doors else ()).union(*[fault.needs for fault in self.faults])
         stage = Stage(self.plan, needs, self.folder)
         verdict = Verdict()
         try:
@@ -62,6 +62,9 @@ class Run:
             verdict.complain(1, f"thing that the harness could not do: {problem}")
         exits = [end for process in stage.processes for end in process.exits]
         judge_exits(verdict, self.lasted, exits)
+        if (doors := stage.servers.doors) is not None:
+            telling = doors.told(path for process in stage.processes for path in process.logs())
+            verdict.complain(len(telling), "logs that hold a password", telling)
         (self.folder / "exits.txt").write_text("".join(f"{end}\n" for end in exits))
         return verdict
 

@@ -12,8 +12,10 @@ from typing import Self
 import redis
 
 from deploy.stack import Broker, KafkaCluster, Valkey, ValkeyCluster, ValkeySentinel
+from tests.faults import rights
 from tests.faults.fault import Layout
 from tests.faults.proxy import Proxy
+from tests.faults.security import Doors
 
 KAFKA = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000", "log.cleaner.backoff.ms": "500"}
 VALKEY = {"key-load-delay": "500", "loading-process-events-interval-bytes": "1024"}
@@ -31,13 +33,22 @@ class Servers:
         self.sentinel: ValkeySentinel | None = None
         self.cluster: ValkeyCluster | None = None
         self._group: KafkaCluster | None = None
+        self.doors = Doors(folder) if "doors" in needs else None
         if layout is Layout.BROKERS:
             self._group = KafkaCluster(folder / "kafka", config=KAFKA)
             self.brokers = self._group.brokers
         else:
-            self.brokers = [Broker(self.disk, config=KAFKA)]
+            self.brokers = [self._broker()]
         self.valkeys = self._valkeys()
         self._running = ExitStack()
+
+    def _broker(self) -> Broker:
+        if self.doors is None:
+            return Broker(self.disk, config=KAFKA)
+        self.doors.make()
+        listeners = {"SECURE": "SASL_SSL"}
+        config = {**KAFKA, **self.doors.of_broker()}
+        return Broker(self.disk, config=config, listeners=listeners, users=self.doors.passwords)
 
     def _valkeys(self) -> list[Valkey]:
         if self.layout is Layout.SENTINEL:
@@ -46,6 +57,11 @@ class Servers:
         if self.layout is Layout.CLUSTER:
             self.cluster = ValkeyCluster(self.folder / "cluster")
             return self.cluster.nodes
+        if self.doors is not None:
+            users = {f"user {name}": words for name, words in rights.of_redis(self.doors.passwords).items()}
+            single = Valkey(self.folder / "valkey", config={**VALKEY, **users})
+            self.proxy = Proxy(single.port, tls=self.doors.tls())
+            return [single]
         single = Valkey(self.folder / "valkey", config=VALKEY)
         if "proxy" in self.needs:
             self.proxy = Proxy(single.port)
@@ -54,6 +70,11 @@ class Servers:
     @property
     def kafka(self) -> str:
         return ",".join(broker.address for broker in self.brokers)
+
+    @property
+    def secure_kafka(self) -> str:
+        """Where those who must log in are let in."""
+        return self.brokers[0].addresses["SECURE"]
 
     @property
     def direct_redis(self) -> str:

@@ -24,6 +24,7 @@ from streams.topic_plan import TopicLayout, plan
 from tests.faults.fault import FaultError
 from tests.faults.plan import Plan
 from tests.faults.producer import Producer
+from tests.faults.rights import grant
 from tests.faults.servers import Servers
 from tests.faults.supervised import Supervised
 from tests.faults.traffic import Traffic
@@ -73,18 +74,25 @@ class Stage:
 
     @property
     def env(self) -> dict[str, str]:
-        """Settings of every process."""
+        """Settings of every process where there are no doors."""
         return {
             **EVERYBODY,
             "KAIROS_KAFKA": self.servers.kafka,
             "KAIROS_REDIS": self.servers.redis,
             "KAIROS_TOPIC_PREFIX": PREFIX,
             "KAIROS_NAMESPACE": self.namespace,
-            "KAIROS_GROUP": "faults",
+            "KAIROS_GROUP": "kairos-faults",
             "KAIROS_HTTP": "127.0.0.1:0",
             "KAIROS_SESSION_TIMEOUT_S": str(SESSION_S),
             "KAIROS_CHUNK": "100",
         }
+
+    def env_of(self, command: str) -> Mapping[str, str]:
+        """Settings of the processes of one service: where there are doors, it comes in by them."""
+        servers = self.servers
+        if servers.doors is None:
+            return self.env
+        return {**self.env, **servers.doors.env(command, servers.secure_kafka, servers.redis)}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -92,6 +100,9 @@ class Stage:
         try:
             await asyncio.to_thread(self.servers.start)
             await self.set_up()
+            if self.servers.doors is not None:
+                async with self.admin() as admin:
+                    await grant(admin, PREFIX)
             await self.producer.send_all(self.traffic.catalogue(time.time_ns() // 1_000_000))
             for process in self.processes:
                 self._spawn(process.supervise())
@@ -132,12 +143,13 @@ class Stage:
         for process in self.processes:
             process.kill()
 
-    def join(self) -> Supervised:
-        """A further worker under supervision."""
-        worker = self._supervised("worker", len(self.workers))
-        self.workers.append(worker)
-        self._spawn(worker.supervise())
-        return worker
+    def join(self, command: str) -> Supervised:
+        """A further "worker" or "model" under supervision."""
+        others = self.workers if command == "worker" else self.models
+        guest = self._supervised(command, len(others))
+        others.append(guest)
+        self._spawn(guest.supervise())
+        return guest
 
     async def pick(self, processes: list[Supervised], random: Random) -> Supervised:
         """One of those that run, as soon as one does. Raises FaultError when none comes up in time."""
@@ -169,7 +181,7 @@ class Stage:
             await client.close()
 
     def _supervised(self, command: str, number: int) -> Supervised:
-        return Supervised(f"{command}{number}", command, lambda: self.env, self.folder)
+        return Supervised(f"{command}{number}", command, lambda: self.env_of(command), self.folder)
 
     def _spawn(self, life: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(life))

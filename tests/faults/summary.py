@@ -33,7 +33,8 @@ class Result:
         plan = self.plan
         what = " + ".join(f"{p.name}@{p.start_s:.0f}s" for p in plan.faults)
         load = f"{plan.load.events_per_s}/s{' in transactions' if plan.load.transactional else ''}"
-        head = f"seed {plan.seed:4}  {plan.layout.name.lower():8}  {plan.workers}+{plan.models}  {load:26}  {what}"
+        stage = plan.layout.name.lower() + (" + doors" if plan.doors else "")
+        head = f"seed {plan.seed:4}  {stage:14}  {plan.workers}+{plan.models}  {load:26}  {what}"
         if self.verdict is None:
             return f"[yellow]–[/] {head}: skipped, {self.skipped}"
         v = self.verdict
