@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from schemas.keys import Keys
+from schemas.partition import partition_of
 from tests.bench.figures import AT_MOST, Figure, figure
 from tests.faults import tables
 from tests.faults.growth import Trend, trend
-from tests.faults.stage import ITEM_PARTITIONS, Stage
+from tests.faults.stage import ITEM_PARTITIONS, PARTITIONS, Stage
 from tests.faults.verdict import Verdict
 from tests.faults.watch import AWAY, Watch
 
@@ -34,6 +35,7 @@ class Sampler:
 
     samples: defaultdict[tuple[str, str], list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     bytes_per_user: float | None = None
+    pushes_per_user: float | None = None
     users: int = 0
     allocator: str = ""
     stage: Stage | None = None
@@ -78,16 +80,22 @@ class Sampler:
         await redis.aclose()
 
     async def note_full(self) -> None:
-        """What Redis holds for its users now: rows, queue and pushes, items left out."""
+        """What Redis holds for its users now: rows and queue, apart from these the logs of pushes; no items."""
         redis, at = self.at.redis(), self.at
         memory = await redis.info("memory")
         tags = [at.keys.item_tag(partition) for partition in range(ITEM_PARTITIONS)]
         names = [make(tag) for tag in tags for make in (Keys.item_rows, Keys.catalogue, Keys.touched)]
         items = [await redis.memory_usage(name, samples=0) or 0 for name in names]
-        self.users = len((await tables.read(at, redis)).users)
+        users = (await tables.read(at, redis)).users
+        pipe = redis.pipeline(transaction=False)
+        for user in users:
+            name = user.encode()
+            pipe.memory_usage(Keys.pushes(at.keys.user_tag(partition_of(name, PARTITIONS)), name), samples=0)
+        pushes = sum(size_bytes or 0 for size_bytes in await pipe.execute())
         await redis.aclose()
-        self.allocator = str(memory["mem_allocator"])
-        self.bytes_per_user = (_keys_bytes(memory) - self._empty_bytes - sum(items)) / max(1, self.users)
+        self.users, self.allocator = len(users), str(memory["mem_allocator"])
+        rows = _keys_bytes(memory) - self._empty_bytes - sum(items) - pushes
+        self.bytes_per_user, self.pushes_per_user = rows / max(1, self.users), pushes / max(1, self.users)
 
 
 def _keys_bytes(memory: dict[str, Any]) -> int:
@@ -114,7 +122,11 @@ def figures(sampler: Sampler, verdict: Verdict, length_s: float) -> list[Figure]
         figure("doubled", verdict.doubled, "", (AT_MOST, 0), "events"),
         figure(
             "redis_bytes_per_active_user", sampler.bytes_per_user, "bytes", (AT_MOST, USER_BYTES),
-            f"{sampler.users:,} users: rows, queue, pushes; items not; {sampler.allocator}",
+            f"{sampler.users:,} users: rows and queue; {sampler.allocator}",
+        ),
+        figure(
+            "redis_push_log_bytes_per_user", sampler.pushes_per_user, "bytes", None,
+            "everybody is pushed for every event here; the last 32 are kept",
         ),
     ]  # fmt: skip
     for (name, unit), samples in sampler.samples.items():
