@@ -36,6 +36,7 @@ class Traffic:
     def __init__(self, random: Random, load: Load, topics: Topics) -> None:
         self.random, self.load, self.topics = random, load, topics
         made = poison(topics)
+        self._good_elsewhere = made["kind of another topic"]
         self._small = [record for name, record in made.items() if name not in LARGE]
         self._large = [record for name, record in made.items() if name in LARGE]
         self._burst = 0
@@ -46,8 +47,7 @@ class Traffic:
         random = self.random
         if self._burst or random.random() < self.load.poison:
             self._burst = max(0, self._burst - 1) or (random.choice([3, 40]) if random.random() < 0.02 else 0)
-            record = random.choice(self._large if random.random() < 0.01 else self._small)
-            return Outgoing(record.topic, record.key, record.value, BAD)
+            return self._poison()
         if random.random() < 0.01:
             return self.item(random.randrange(self.load.items), now_ms)
         return self._event(now_ms)
@@ -62,9 +62,21 @@ class Traffic:
         entry = {"item_id": f"i{number}", "title": f"标题 {number}", "price": price, "in_stock": True, "ts_ms": now_ms}
         return Outgoing(self.topics.items, f"i{number}".encode(), orjson.dumps(entry), GOOD)
 
+    def _poison(self) -> Outgoing:
+        """A bad record among good ones of any partition: where most are bad, a breaker opens, as it should."""
+        random = self.random
+        record = random.choice(self._large if random.random() < 0.01 else self._small)
+        user = b"p%d" % random.randrange(10, 100)
+        key, value = (None if part is None else part.replace(b"p1", user) for part in (record.key, record.value))
+        topic = record.topic if record is self._good_elsewhere else getattr(self.topics, self._word())
+        return Outgoing(topic, key, value, BAD)
+
+    def _word(self) -> str:
+        return self.random.choices(["clicks", "browses", "orders", "feedback"], [4, 4, 2, 1])[0]
+
     def _event(self, now_ms: int) -> Outgoing:
         random, load = self.random, self.load
-        word = random.choices(["clicks", "browses", "orders", "feedback"], [4, 4, 2, 1])[0]
+        word = self._word()
         self._count += 1
         event: dict[str, Any] = {
             "user_id": f"u{min(random.randrange(load.users), random.randrange(load.users))}",
