@@ -1,7 +1,9 @@
 """Options of every aiokafka client from the settings: addresses, TLS and SASL."""
 
+import asyncio
 import ssl
 import time
+from collections import deque
 from typing import Any
 
 from streams.service.settings import Connections
@@ -32,6 +34,24 @@ def client_options(connections: Connections) -> dict[str, Any]:
 def producer_options(connections: Connections) -> dict[str, Any]:
     """Keyword arguments of a producer whose sends are neither lost nor doubled by its own retries."""
     return {**client_options(connections), "acks": "all", "enable_idempotence": True}
+
+
+def calm(client: Any, most: int = 10, within_s: float = 1.0) -> None:
+    """Keep an `aiokafka.client.AIOKafkaClient` from asking for metadata more often than `most` times `within_s`.
+
+    A producer that holds records for a partition without a leader asks again as soon as it was answered, or could not
+    even connect: thousands of times a second, from every process, at brokers that are about to start.
+    """
+    asked_s: deque[float] = deque(maxlen=most)
+    ask = client._metadata_update
+
+    async def ask_calmly(*args: Any) -> Any:
+        if len(asked_s) == most and (early_s := asked_s[0] + within_s - time.monotonic()) > 0:
+            await asyncio.sleep(early_s)
+        asked_s.append(time.monotonic())
+        return await ask(*args)
+
+    client._metadata_update = ask_calmly
 
 
 def silence(client: Any) -> str:

@@ -18,7 +18,7 @@ from aiokafka.errors import (
 
 from schemas.encoding import Message
 from streams.service.entry import entering
-from streams.service.kafka import producer_options, silence
+from streams.service.kafka import calm, producer_options, silence
 from streams.service.settings import Connections
 
 LARGEST_BATCH_BYTES = 512 * 1024
@@ -144,6 +144,7 @@ class Outbox:
         async with self._starting:
             if self._producer is None:
                 producer = AIOKafkaProducer(**self._options)
+                calm(producer.client)
                 try:
                     await producer.start()
                 except BaseException:

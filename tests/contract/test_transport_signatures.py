@@ -108,6 +108,7 @@ def test_private_attributes_exist(function: Any, attributes: set[str]) -> None:
         (fetcher.PartitionRecords, ("_consume_aborted_up_to", "_contains_abort_marker")),
         (SubscriptionState, ("fetch_context", "reassignment_in_progress", "wait_for_assignment", "is_assigned")),
         (TopicPartitionState, ("has_valid_position", "position")),
+        (AIOKafkaClient, ("_metadata_update",)),
         (AIOKafkaConnection, ("connected",)),
         (DefaultRecord, ("key", "value", "offset", "timestamp", "timestamp_type", "headers")),
         (DefaultRecordBatch, ("next_offset", "base_offset", "is_control_batch", "is_transactional", "producer_id")),

@@ -1,6 +1,8 @@
 """Client options follow the settings; the contract tests connect with them."""
 
+import asyncio
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,28 @@ async def test_a_cluster_url_makes_a_cluster_client() -> None:
     assert {node.port for node in client.startup_nodes} == {1, 2}
     assert client.retry.get_retries() == 0
     await client.aclose()
+
+
+class Restless:
+    """A client whose every question for metadata fails at once."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def _metadata_update(self, cluster: object, topics: object) -> bool:
+        self.asked += 1
+        return False
+
+
+async def test_a_client_is_kept_from_asking_for_metadata_all_the_time() -> None:
+    client = Restless()
+    kafka.calm(client, most=5, within_s=0.2)
+    began_s = time.monotonic()
+    for _ in range(5):
+        assert await client._metadata_update(None, None) is False
+    assert time.monotonic() - began_s < 0.15, "a few in a row are not held up"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            while True:
+                await client._metadata_update(None, None)
+    assert 10 <= client.asked <= 20
