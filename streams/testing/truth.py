@@ -12,6 +12,9 @@ from streams.testing import oracle
 from streams.testing.harness import Harness
 from streams.testing.terms import TERMS, terms_of
 
+REGISTRY_BYTES = 5
+"""What a schema registry's serialiser puts before the JSON: a zero byte and the id of a schema."""
+
 Wrong = dict[str, dict[str, tuple[Any, Any]]]
 """By row and field what the oracle says and what is stored; None for a row that is missing or one too many."""
 
@@ -44,7 +47,8 @@ def _counted(harness: Harness) -> tuple[list[Mapping[str, Any]], list[str]]:
         if (topic, partition, record.offset) in buried:
             continue
         try:
-            event = orjson.loads(record.value or b"")
+            value = record.value or b""
+            event = orjson.loads(value[REGISTRY_BYTES:] if value[:1] == b"\0" else value)
             ts_ms = _in_ms(event["ts_ms"])
             known = {name: str(event[name]) for name in ("user_id", "item_id", "kind")}
         except (ValueError, TypeError, KeyError):
