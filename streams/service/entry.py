@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import (
+    GroupAuthorizationFailedError,
     IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
     RequestTimedOutError,
     SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
 )
 from aiokafka.protocol.admin import SaslHandShakeRequest
@@ -59,13 +61,24 @@ class Met(NamedTuple):
 
 @asynccontextmanager
 async def entering(connections: Connections) -> AsyncIterator[None]:
-    """What is raised inside because no broker lets us in becomes a NoEntryError that says why."""
+    """What is raised inside because no broker lets us in, or not that far, becomes a NoEntryError that says why."""
     try:
         yield
     except (KafkaError, OSError) as error:
-        if why := await why_not(connections):
+        if why := await why_not(connections) or missing_right(error, connections):
             raise NoEntryError(why) from error
         raise
+
+
+def missing_right(error: BaseException, connections: Connections) -> str:
+    """A sentence about the right that an error of Kafka is about; empty for any other error."""
+    if not isinstance(error, TopicAuthorizationFailedError | GroupAuthorizationFailedError):
+        return ""
+    what = "group" if isinstance(error, GroupAuthorizationFailedError) else "topic"
+    told = error.args[0] if error.args else ""
+    names = ", ".join(sorted(map(str, told))) if isinstance(told, set | frozenset | list | tuple) else str(told)
+    who = f"user {connections.kafka_username}" if connections.kafka_username else "who does not log in"
+    return f"Kafka does not let {who} use the {what} {names}: grant the rights that docs/security.md lists."
 
 
 class Doorkeeper:

@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+)
 from redis.exceptions import AuthenticationError, ConnectionError  # noqa: A004
 
 from deploy.stack import Broker, Valkey, ValkeyCluster
@@ -154,6 +159,18 @@ async def test_an_error_of_whom_kafka_lets_in_stays_what_it_is(broker: Broker) -
         async with entering(connections(KAFKA=broker.address)):
             raise TopicAlreadyExistsError
     assert type(caught.value) is TopicAlreadyExistsError
+
+
+async def test_a_right_that_is_missing_is_named(broker: Broker) -> None:
+    made = connections(KAFKA=broker.address, KAFKA_USERNAME="app")
+    for error, what in (
+        (TopicAuthorizationFailedError("events.clicks.v1"), "topic events.clicks.v1"),
+        (TopicAuthorizationFailedError({"b", "a"}), "topic a, b"),
+        (GroupAuthorizationFailedError("kairos"), "group kairos"),
+    ):
+        with pytest.raises(NoEntryError, match=f"does not let user app use the {what}: grant the rights that docs"):
+            async with entering(made):
+                raise error
 
 
 async def test_the_address_that_a_broker_sends_us_on_to_is_named(make_broker: Callable[..., Broker]) -> None:
