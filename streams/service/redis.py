@@ -8,7 +8,11 @@ from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.asyncio.sentinel import (
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
@@ -75,7 +79,7 @@ def _cluster(address: RedisAddress, options: dict[str, Any]) -> RedisCluster:
 
 
 class _Closable:
-    """A connection of a Cluster's node, which redis-py closes under its users when it looks for the nodes anew.
+    """A connection that redis-py closes under its users, of a Cluster or Sentinel, when it looks for the nodes anew.
 
     What they meet then is an AttributeError, or uvloop's RuntimeError; it is a connection that was lost.
     """
@@ -108,21 +112,37 @@ def _sentinel(address: RedisAddress, options: dict[str, Any]) -> Redis:
     }
     sentinel: Any = Sentinel  # redis-py leaves its constructor untyped
     known = sentinel(address.hosts, sentinel_kwargs={**transport, "ssl": address.tls})
+    kind = _TlsToPrimary if address.tls else _PlainToPrimary
     client: Redis = known.master_for(
-        address.service, connection_pool_class=_Pool, db=address.db, ssl=address.tls, **options
+        address.service,
+        connection_pool_class=_Pool,
+        connection_class=kind,
+        db=address.db,
+        ssl=address.tls,
+        **options,
     )
     return client
 
 
+class _PlainToPrimary(_Closable, SentinelManagedConnection):
+    """Without TLS."""
+
+
+class _TlsToPrimary(_Closable, SentinelManagedSSLConnection):
+    """With TLS."""
+
+
 class _Pool(SentinelConnectionPool):
-    """Connections to the primary that take those to the Sentinels along when they close."""
+    """Connections to the primary that take those to the Sentinels along when all of them close."""
 
     sentinel_manager: Sentinel
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         await super().disconnect(inuse_connections)
-        for sentinel in self.sentinel_manager.sentinels:
-            await sentinel.aclose()
+        # Only the idle ones close when one caller finds another primary: the others still ask the Sentinels for it.
+        if inuse_connections:
+            for sentinel in self.sentinel_manager.sentinels:
+                await sentinel.aclose()
 
 
 def _options(connections: Connections, address: RedisAddress) -> dict[str, Any]:

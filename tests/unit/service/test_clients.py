@@ -4,9 +4,11 @@ import asyncio
 import ssl
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from streams.service import kafka, redis, settings
 from streams.service.settings import Connections, SettingsError
@@ -91,3 +93,46 @@ async def test_a_client_is_kept_from_asking_for_metadata_all_the_time() -> None:
             while True:
                 await client._metadata_update(None, None)
     assert 10 <= client.asked <= 20
+
+
+class Closed:
+    """A writer as uvloop leaves it to those who still use it."""
+
+    def writelines(self, _: object) -> None:
+        text = "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
+        raise RuntimeError(text)
+
+    def close(self) -> None:
+        """It is."""
+
+    async def wait_closed(self) -> None:
+        """It is."""
+
+
+class Sentinel:
+    """A client of one Sentinel that tells whether it was closed."""
+
+    closed = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_a_caller_that_finds_another_primary_leaves_the_sentinels_to_the_others() -> None:
+    client = redis.connect(connections(REDIS="redis+sentinel://a:1,b:2/rows"))
+    assert isinstance(client, Redis)
+    pool: Any = client.connection_pool
+    asked = pool.sentinel_manager.sentinels = [Sentinel(), Sentinel()]
+    await pool.disconnect(inuse_connections=False)
+    assert not any(sentinel.closed for sentinel in asked)
+    await pool.disconnect()
+    assert all(sentinel.closed for sentinel in asked)
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://a:1/rows", "rediss+sentinel://a:1/rows"])
+async def test_a_connection_to_a_primary_that_was_closed_under_its_user_was_lost(url: str) -> None:
+    client: Any = redis.connect(connections(REDIS=url))
+    connection = client.connection_pool.make_connection()
+    connection._reader, connection._writer = object(), Closed()
+    with pytest.raises(RedisConnectionError, match="closed while a call was on it"):
+        await connection.send_packed_command([b"PING"], check_health=False)

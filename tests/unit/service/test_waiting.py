@@ -1,6 +1,7 @@
 """Waiting is readable while it lasts and over when the attempt succeeds."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -63,3 +64,16 @@ async def test_another_reason_is_another_line_in_the_log(
     await Waiting().until("kafka", attempt)
     told = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert told == ["Waiting for kafka: nobody listens", "Waiting for kafka: wrong password"]
+
+
+async def test_a_cancellation_that_the_attempt_swallowed_is_raised_after_it() -> None:
+    async def deaf() -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return "an answer that came at the same time"
+
+    task = asyncio.create_task(Waiting().until("Redis", deaf))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
