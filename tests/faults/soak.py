@@ -87,7 +87,8 @@ def main(argv: Sequence[str]) -> int:
     measured = figures(soak.sampler, verdict, plan.least_s)
     show(f"Kairos at half load, in {time.monotonic() - began_s:.0f} s", measured, console)
     write(options.out, measured)
-    console.print(f"written to {options.out}")
+    soak.sampler.written(options.out.with_suffix(".csv"))
+    console.print(f"written to {options.out}, the samples beside it")
     for complaint in verdict.complaints:
         console.print(f"    {complaint}", markup=False)
     right = not verdict.complaints and all(figure.holds is not False for figure in measured)

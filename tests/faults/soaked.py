@@ -97,6 +97,16 @@ class Sampler:
         rows = _keys_bytes(memory) - self._empty_bytes - sum(items) - pushes
         self.bytes_per_user, self.pushes_per_user = rows / max(1, self.users), pushes / max(1, self.users)
 
+    def written(self, path: Path) -> None:
+        """Write every sample down, a line each: what, its unit, seconds since the first, size."""
+        first_s = min((samples[0][0] for samples in self.samples.values()), default=0.0)
+        lines = [
+            f"{name},{unit},{at_s - first_s:.1f},{size:.3f}\n"
+            for (name, unit), samples in self.samples.items()
+            for at_s, size in samples
+        ]
+        path.write_text("".join(lines))
+
 
 def _keys_bytes(memory: dict[str, Any]) -> int:
     return int(memory["used_memory"]) - sum(int(memory.get(name, 0)) for name in NOT_SERVER)
