@@ -12,11 +12,12 @@ from tests.faults.servers import may_mount
 from tests.faults.stage import Stage, until
 
 BROKERS = frozenset({Layout.BROKERS})
-AWAY_EXITS = (EXIT_STUCK, EXIT_AGAIN)
-"""Stuck: aiokafka's coordination ends for good when a broker that has just come back names no brokers at all."""
+AWAY_EXITS = (EXIT_AGAIN,)
+BACK_EXITS = (EXIT_STUCK, EXIT_AGAIN)
+"""Stuck: aiokafka's coordination ends for good when the only broker has just come back and names no brokers at all."""
 
 
-@fault("kafka", lasts_s=(2, 6), layouts=ONE_BROKER, exits=AWAY_EXITS)
+@fault("kafka", lasts_s=(2, 6), layouts=ONE_BROKER, exits=BACK_EXITS)
 async def broker_stopped(stage: Stage, random: Random) -> AsyncIterator[None]:
     """The only broker is shut down in order (SIGTERM) and comes back."""
     (broker,) = stage.servers.brokers
@@ -25,7 +26,7 @@ async def broker_stopped(stage: Stage, random: Random) -> AsyncIterator[None]:
     await asyncio.to_thread(broker.start)
 
 
-@fault("kafka", lasts_s=(1, 4), layouts=ONE_BROKER, exits=AWAY_EXITS)
+@fault("kafka", lasts_s=(1, 4), layouts=ONE_BROKER, exits=BACK_EXITS)
 async def broker_killed(stage: Stage, random: Random) -> AsyncIterator[None]:
     """The only broker is killed (SIGKILL) and recovers its log."""
     (broker,) = stage.servers.brokers
@@ -34,7 +35,7 @@ async def broker_killed(stage: Stage, random: Random) -> AsyncIterator[None]:
     await asyncio.to_thread(broker.start)
 
 
-@fault("kafka", lasts_s=(40, 40), layouts=ONE_BROKER, exits=AWAY_EXITS)
+@fault("kafka", lasts_s=(40, 40), layouts=ONE_BROKER, exits=BACK_EXITS)
 async def broker_away(stage: Stage, random: Random) -> AsyncIterator[None]:
     """The only broker is away for 40 s."""
     (broker,) = stage.servers.brokers
@@ -54,7 +55,7 @@ async def broker_frozen(stage: Stage, random: Random) -> AsyncIterator[None]:
         broker.resume()
 
 
-@fault("kafka", lasts_s=(2, 6), layouts=ONE_BROKER, needs=("small disk",), exits=AWAY_EXITS, available=may_mount)
+@fault("kafka", lasts_s=(2, 6), layouts=ONE_BROKER, needs=("small disk",), exits=BACK_EXITS, available=may_mount)
 async def broker_disk_full(stage: Stage, random: Random) -> AsyncIterator[None]:
     """The broker's disk is full, which ends it; it is started again when there is room."""
     (broker,) = stage.servers.brokers

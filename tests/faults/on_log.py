@@ -14,12 +14,12 @@ from aiokafka.structs import TopicPartition
 from redis.exceptions import RedisError
 
 from tests.faults import log
-from tests.faults.fault import EXIT_AGAIN, EXIT_REFUSED, EXIT_STUCK, Ending, FaultError, fault
+from tests.faults.fault import EXIT_AGAIN, EXIT_REFUSED, Ending, FaultError, fault
 from tests.faults.stage import PARTITIONS, Stage, until
 from tests.faults.truth import Place
 from tests.faults.watch import fences_of
 
-ENDED = (EXIT_REFUSED, EXIT_AGAIN, EXIT_STUCK)
+ENDED = (EXIT_REFUSED, EXIT_AGAIN)
 REFUSED_WITHIN_S = 75.0
 COMPACTING_S = 6.0
 
