@@ -31,9 +31,11 @@ from streams.life import Life
 from streams.metrics import OfNow
 from streams.needs import reach_kafka, reach_redis
 from streams.service import http, roll
+from streams.service.entry import missing_right
 from streams.service.namespaces import schema_of
 from streams.service.outbox import OutboxError
 from streams.service.redis import connect
+from streams.service.settings import Connections
 from streams.service.trouble import TROUBLE
 from streams.service.waiting import Waiting
 from streams.settings import StreamSettings
@@ -105,7 +107,7 @@ class Worker:
         settling = asyncio.create_task(self._settle())
         await asyncio.wait({settling, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not settling.done() or settling.exception():
-            self.code = _code(settling)
+            self.code = _code(settling, self.settings.connections)
             settling.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await settling
@@ -126,7 +128,7 @@ class Worker:
             if ended is None:
                 following, ended = await self._beside(life, living, stopping)
         if ended is not None:
-            self.code = _code(ended)
+            self.code = _code(ended, self.settings.connections)
             if self.code:
                 _hush()
         async with self._on_the_roll() if ended is None else contextlib.nullcontext():
@@ -238,7 +240,7 @@ async def _before(awaited: Coroutine[Any, Any, object], *ends: asyncio.Task[Any]
     return came
 
 
-def _code(life: asyncio.Task[Any]) -> int:
+def _code(life: asyncio.Task[Any], connections: Connections) -> int:
     """Say why the worker ends, and with which code."""
     error = None if not life.done() or life.cancelled() else life.exception()
     if error is None:
@@ -248,7 +250,7 @@ def _code(life: asyncio.Task[Any]) -> int:
         logger.critical("%s", error)
         return EXIT_REFUSED
     if isinstance(error, SeekOverdue | KafkaError | OSError):
-        logger.critical("%s", error)
+        logger.critical("%s", missing_right(error, connections) or error)
         return EXIT_AGAIN
     logger.critical("The worker met a fault of its own and ends before it loses anything.", exc_info=error)
     return EXIT_FAULT

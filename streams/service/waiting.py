@@ -58,11 +58,11 @@ class Waiting:
                 pause_s = min(pause_s * 2, longest_pause_s)
             else:
                 self.over(name)
-                _still_wanted()
+                still_wanted()
                 return result
 
 
-def _still_wanted() -> None:
+def still_wanted() -> None:
     """Raise the cancellation of this task that was swallowed below: who goes on after one never ends.
 
     `asyncio.wait_for` of Python 3.11, by which redis-py sends, forgets one that comes together with the answer.

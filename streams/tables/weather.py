@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from streams.service.trouble import TROUBLE, clause, passes, remedy
+from streams.service.waiting import still_wanted
 from streams.tables.errors import Broken, Stale
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Weather:
                 pause_s = min(2 * pause_s, self.longest_pause_s)
             else:
                 self.trouble = None
+                still_wanted()
                 return result
 
     def _note(self, what: str, error: BaseException) -> None:

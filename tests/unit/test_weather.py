@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 from redis import exceptions
 from redis.asyncio.sentinel import MasterNotFoundError
@@ -101,3 +104,19 @@ async def test_nobody_is_waited_for_who_is_not_wanted() -> None:
     answers = iter([False, False, True])
     with pytest.raises(Stale):
         await Weather(first_pause_s=0.0001).ride("reading", attempt, lambda: next(answers))
+
+
+async def test_a_cancellation_that_the_call_swallowed_is_raised_after_it() -> None:
+    began = asyncio.Event()
+
+    async def attempt() -> str:
+        began.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return "answered"
+
+    riding = asyncio.create_task(Weather().ride("asking", attempt))
+    await began.wait()
+    riding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await riding
