@@ -40,10 +40,10 @@ class ModelSettings:
         "KAIROS_MODEL_DIR", "Folder of model bundles; the blend of the lists serves without one.", default=None
     )
     device: Literal["auto", "cpu", "cuda"] = setting("KAIROS_DEVICE", "Where the ranker runs.", default="auto")
-    batch_users: int = setting("KAIROS_BATCH_USERS", "Most users in a batch.", default=32, least=1, most=4096)
+    batch_users: int = setting("KAIROS_BATCH_USERS", "Most users in a batch.", default=64, least=1, most=4096)
     batch_tokens: int = setting("KAIROS_BATCH_TOKENS", "Most tokens in a batch, padded.", default=16_384, least=1)
     batch_delay_ms: int = setting(
-        "KAIROS_BATCH_DELAY_MS", "How long a user may wait for company.", default=15, least=0, most=10_000
+        "KAIROS_BATCH_DELAY_MS", "How long a user may wait for company.", default=25, least=0, most=10_000
     )
     batch_late_ms: int = setting(
         "KAIROS_BATCH_LATE_MS", "How far behind its deadline a user stops waiting.", default=100, least=0
