@@ -48,6 +48,12 @@ GROUPS: dict[str, dict[str, Command]] = {
         "train": Command(
             "model_server.cli", "train", "learn the ranker from a topic or a log and write a bundle", "model"
         ),
+        "models": Command(
+            "model_server.models",
+            "verb",
+            "which bundles there are, how good; bring one into force, go back",
+            "model",
+        ),
     },
     "Operate it": {
         "replay": Command("streams.replay.replay", "replay", "read events again, into rows beside the live ones"),

@@ -3,14 +3,13 @@
 <folder>/<version>/bundle.json          what it is: schema, counters, shapes, calibration, how it was judged
 <folder>/<version>/arrays.safetensors   trained ids, neighbours, blend weights
 <folder>/<version>/weights.safetensors  the net, absent where the guard kept the blend
-<folder>/current                        the version to serve
+<folder>/current                        the version to serve, see `model_server.model_folder`
 
 BundleError(ValueError): a bundle that cannot serve; the text says why and what to do.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from model_server.blend import Blend
 from model_server.blend_ranker import BlendRanker
+from model_server.model_folder import BUNDLE, CURRENT, current_version
 from model_server.preparation import Preparation
 from model_server.retrieval.neighbours import Neighbours
 from model_server.selection import Calibration
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from streams.features.declaration import Declaration
 
 FORMAT = 1
-CURRENT = "current"
 AGAIN_S = 60.0
 Arrays = Mapping[str, NDArray[Any]]
 Files = tuple[tuple[str, int, int, int, int], ...]
@@ -66,7 +65,7 @@ class Bundle:
 
 
 def save(folder: Path, bundle: Bundle) -> Path:
-    """Write the bundle beside the others, then name it in `current`; a reader sees the whole of it or nothing."""
+    """Write the bundle beside the others, not yet in force; a reader sees the whole of it or nothing."""
     from safetensors.numpy import save_file
 
     target, draft = folder / bundle.version, folder / f".{bundle.version}.draft"
@@ -76,26 +75,10 @@ def save(folder: Path, bundle: Bundle) -> Path:
     save_file({**arrays, "words": bundle.words, "blend": bundle.blend.weights}, draft / "arrays.safetensors")
     if bundle.weights is not None:
         save_file(dict(bundle.weights), draft / "weights.safetensors")
-    (draft / "bundle.json").write_bytes(orjson.dumps(_document(bundle), option=orjson.OPT_INDENT_2))
+    (draft / BUNDLE).write_bytes(orjson.dumps(_document(bundle), option=orjson.OPT_INDENT_2))
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
-    make_current(folder, bundle.version)
     return target
-
-
-def make_current(folder: Path, version: str) -> None:
-    """Let `current` name this version, in one step."""
-    draft = folder / f".{CURRENT}.{os.getpid()}"
-    draft.write_text(version + "\n", "utf-8")
-    draft.replace(folder / CURRENT)
-
-
-def current_version(folder: Path) -> str | None:
-    """The version that `current` names, None before any training."""
-    try:
-        return (folder / CURRENT).read_text("utf-8").strip() or None
-    except FileNotFoundError:
-        return None
 
 
 def _document(bundle: Bundle) -> dict[str, Any]:
@@ -116,7 +99,7 @@ def load(folder: Path, version: str, declaration: Declaration) -> Bundle:
     """Read one version and check that it fits this process. Raises BundleError."""
     path = folder / version
     try:
-        document = orjson.loads((path / "bundle.json").read_bytes())
+        document = orjson.loads((path / BUNDLE).read_bytes())
         if document["format"] != FORMAT:
             message = f"{path} has format {document['format']}, this process reads format {FORMAT}: train a new bundle"
             raise BundleError(message)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import orjson
 
-from model_server.bundle import CURRENT, BundleError, current_version, load
+from model_server.bundle import BundleError, load
+from model_server.model_folder import BUNDLE, CURRENT, current_version
 from streams.features.declaration import DEFAULT, Declaration
 from streams.features.features_file import load as load_declaration
 from streams.service.findings import Section
@@ -61,7 +62,7 @@ def _judge(section: Section, folder: Path, version: str, declaration: Declaratio
 
 
 def _judge_age(section: Section, path: Path, now_s: float) -> None:
-    days = (now_s - (path / "bundle.json").stat().st_mtime) / DAY_S
+    days = (now_s - (path / BUNDLE).stat().st_mtime) / DAY_S
     section.facts |= {"age_days": round(days, 2), "report": _report(path)}
     if days > OLD_DAYS:
         section.yellow(f"It was trained {days:.0f} days ago: tastes and articles have moved on.", TRAIN)
@@ -70,5 +71,5 @@ def _judge_age(section: Section, path: Path, now_s: float) -> None:
 
 
 def _report(path: Path) -> object:
-    document = orjson.loads((path / "bundle.json").read_bytes())
+    document = orjson.loads((path / BUNDLE).read_bytes())
     return document.get("report") if isinstance(document, dict) else None

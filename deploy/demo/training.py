@@ -81,7 +81,8 @@ async def train(connections: Connections, folder: Path, zone: str, shown: Step) 
 
 
 def _learn(gathered: Gathered, folder: Path, zone: str, told: Told) -> str:
-    from model_server import bundle
+    from model_server.bundle import save
+    from model_server.model_folder import make_current
     from model_server.training import report
     from model_server.training.config import TrainConfig
     from model_server.training.recorded import record
@@ -96,7 +97,10 @@ def _learn(gathered: Gathered, folder: Path, zone: str, told: Told) -> str:
     except TrainingError as problem:
         return untrained(problem)
     figures = report.report(trained, recorded, {}, seed=0)
-    bundle.save(folder, report.bundle_of(trained, DEFAULT, figures, time.time_ns() // 1_000_000))
+    now_ms = time.time_ns() // 1_000_000
+    made = report.bundle_of(trained, DEFAULT, figures, now_ms)
+    save(folder, made)
+    make_current(folder, made.version, "train", now_ms)
     return summary(figures)
 
 

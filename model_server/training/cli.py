@@ -39,7 +39,7 @@ class TrainSettings:
     connections: Connections
     features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
     zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC", check=time_zone)
-    model_dir: Path | None = setting("KAIROS_MODEL_DIR", "Folder of model bundles.", default=None)
+    model_dir: str | None = setting("KAIROS_MODEL_DIR", "Folder of model bundles; made if need be.", default=None)
 
 
 def main(argv: list[str]) -> int:
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
         print(f"There is no file {arguments.events}.", file=sys.stderr)
         return 1
     read = settings.read(TrainSettings, os.environ)
-    folder = arguments.out or read.model_dir
+    folder = arguments.out or (Path(read.model_dir) if read.model_dir else None)
     if folder is None:
         print("Say where the bundle goes: --out DIR or KAIROS_MODEL_DIR.", file=sys.stderr)
         return 2
@@ -68,6 +68,7 @@ def _train(
     arguments: argparse.Namespace, recorded: Recorded, declaration: Declaration, folder: Path, bars: Bars
 ) -> int:
     from model_server.bundle import save
+    from model_server.model_folder import make_current
     from model_server.training import report
     from model_server.training.train import TrainingError, train
 
@@ -79,13 +80,16 @@ def _train(
         return 1
     others = report.baselines(recorded, declaration, trained.chosen, bars) if config.baselines else {}
     told = report.report(trained, recorded, others, config.seed)
-    bundle = report.bundle_of(trained, declaration, told, time.time_ns() // 1_000_000)
+    now_ms = time.time_ns() // 1_000_000
+    bundle = report.bundle_of(trained, declaration, told, now_ms)
     path = save(folder, bundle)
+    if not arguments.no_promote:
+        make_current(folder, bundle.version, "train", now_ms)
     bars.table(report.table(told))
     for line in report.sentences(told):
         bars.says(line)
     _write(arguments.report, {"bundle": str(path), "version": bundle.version, **told})
-    bars.says(f"Wrote {path}.")
+    bars.says(f"Wrote {path}, {'not in force: see `kairos models`' if arguments.no_promote else 'in force now'}.")
     return 0
 
 
@@ -191,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
         "--test", type=float, metavar="SHARE", help="newest share kept for the report (file .2, topics 0)"
     )
     parser.add_argument("--quick", action="store_true", help="within a minute: fewer lists, fewer passes, no baselines")
+    parser.add_argument("--no-promote", action="store_true", help="write the bundle and leave in force what is")
     parser.add_argument("--no-encoder", action="store_true", help="leave out the transformer stage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -17,10 +17,10 @@ from streams.admin import administering, describe, reading
 from streams.operations import asking
 from streams.operations.log_judgement import judge
 from streams.operations.log_report import Analysis, markdown
-from streams.operations.verb import BAD, GOOD, Telling, parser
 from streams.service.arguments import whole_number
 from streams.service.findings import Finding
 from streams.service.kafka import client_options
+from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.topic_plan import TopicLayout
 
 if TYPE_CHECKING:

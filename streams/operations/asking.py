@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 
 from aiokafka.errors import KafkaError
 
-from streams.operations.verb import BAD, Telling
 from streams.service.addresses import redis_address
 from streams.service.namespaces import in_force
 from streams.service.redis import Client
 from streams.service.settings import Connections
 from streams.service.trouble import TROUBLE
+from streams.service.verb import BAD, Telling
 from streams.tables.errors import TableError
 
 ANSWER_WITHIN_S = 60.0

@@ -19,11 +19,11 @@ from streams.operations.aligned import aligned
 from streams.operations.checkup.kafka import describe_group
 from streams.operations.sizing import Figure, Moved, memory, memory_figures, speed_figures
 from streams.operations.standing import Seen, see
-from streams.operations.verb import BAD, GOOD, Telling, parser
 from streams.operations.worker_metrics import MetricsError, WorkerWork, work_of
 from streams.service.arguments import whole_number
 from streams.service.kafka import client_options
 from streams.service.redis_facts import cpu_seconds
+from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.tables.memory_use import memory_use
 
 if TYPE_CHECKING:

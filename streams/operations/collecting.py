@@ -31,10 +31,10 @@ from streams.operations.people import (
     shadows,
     topics_of,
 )
-from streams.operations.verb import Telling
 from streams.service.clock import Clock
 from streams.service.kafka import client_options
 from streams.service.trouble import TROUBLE
+from streams.service.verb import Telling
 from streams.settings import StreamSettings
 from streams.tables.look import Looked, item_names, partitions_of
 from streams.wiring import Tables

@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from streams.operations.verb import Telling, parser
 from streams.service import logs, settings
 from streams.service.arguments import more_than_nothing, whole_number
 from streams.service.moments import moment
+from streams.service.verb import Telling, parser
 
 ABOUT = {
     "list": "Count dead letters by reason, topic, attempt and age, and list the newest; shows no personal data.",

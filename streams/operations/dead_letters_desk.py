@@ -40,10 +40,10 @@ from streams.operations.dead_letters_show import (
     plan_facts,
     plan_page,
 )
-from streams.operations.verb import BAD, GOOD, Telling
 from streams.service.clock import Clock
 from streams.service.kafka import client_options
 from streams.service.trouble import TROUBLE
+from streams.service.verb import BAD, GOOD, Telling
 from streams.settings import Tools
 
 

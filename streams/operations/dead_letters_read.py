@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.dead_letters import DeadLetter, Origin, decode, decode_marker, origin, redrive
 from schemas.encoding import Message
-from streams.operations.verb import Bar
+from streams.service.verb import Bar
 
 WAIT_MS = 1_000
 MANY = 2_000

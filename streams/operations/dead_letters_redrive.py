@@ -21,10 +21,10 @@ from schemas.dead_letters import DeadLetter, Origin, decode, encode_marker, orig
 from schemas.partition import partition_of
 from schemas.topics import Topics
 from streams.operations.dead_letters_read import DeadLettersError, Entry, Place, Survey, between
-from streams.operations.verb import Bar
 from streams.service.kafka import producer_options
 from streams.service.outbox import LARGEST_BATCH_BYTES
 from streams.service.settings import Connections
+from streams.service.verb import Bar
 from streams.topic_plan import LARGEST_RECORD_BYTES
 
 MOST_LETTERS, MOST_BYTES = 500, 4 << 20

@@ -18,11 +18,11 @@ from streams.operations.checkup import here, kafka, letters, tables
 from streams.operations.checkup import redis as redis_look
 from streams.operations.lag import MOST_RECORDS, waiting
 from streams.operations.standing import Seen, see
-from streams.operations.verb import BAD, GOOD, Telling, parser
 from streams.service.findings import Finding, Section, as_facts, looked, worst
 from streams.service.kafka import client_options
 from streams.service.namespaces import InForce, in_force, runs
 from streams.service.settings import SettingsError
+from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.tables.survey import queues
 
 if TYPE_CHECKING:

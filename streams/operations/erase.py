@@ -16,9 +16,9 @@ from rich.text import Text
 from schemas.faults import bad_ids
 from streams.operations.erasing import FOR_EVER_MS, Eraser, Traces, find
 from streams.operations.people import Kept, kafka_trouble, kept, not_initialised, redis_trouble, shadows, topics_of
-from streams.operations.verb import BAD, GOOD, Telling, parser
 from streams.service import logs, settings
 from streams.service.trouble import TROUBLE
+from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.settings import Tools
 from streams.wiring import Tables
 

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from schemas.faults import bad_ids
 from streams.operations.collecting import SECTIONS, Collector
-from streams.operations.verb import BAD, GOOD, Telling, parser
 from streams.service import logs, settings
+from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.settings import StreamSettings
 from streams.wiring import Tables
 

@@ -16,7 +16,7 @@ from streams.operations import asking
 from streams.operations.aligned import aligned
 from streams.operations.spans import span
 from streams.operations.standing import Seen, Standing, see
-from streams.operations.verb import BAD, GOOD, Telling, parser
+from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.tables.survey import QueueLook, queues
 
 if TYPE_CHECKING:

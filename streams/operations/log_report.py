@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from streams.operations.verb import BAD, GOOD
 from streams.service.findings import Finding
+from streams.service.verb import BAD, GOOD
 
 MARKS = {"green": "ok", "yellow": "look", "red": "bad"}
 

@@ -20,8 +20,8 @@ from streams.features.declaration import Declaration
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout
 from streams.operations.comparing import Columns, Tally, item_columns, last_ms, user_columns
-from streams.operations.verb import Bar
 from streams.service.redis import Client
+from streams.service.verb import Bar
 from streams.tables import scan
 from streams.tables.look import partitions_of
 from streams.tables.redis_store import RedisStore

@@ -16,10 +16,10 @@ from streams.features.declaration import DEFAULT, Declaration
 from streams.features.features_file import load
 from streams.operations.comparing import Tally
 from streams.operations.parity import Parity, Sample, kinds
-from streams.operations.verb import BAD, GOOD, Telling, parser
 from streams.service import logs, settings
 from streams.service.redis import connect
 from streams.service.trouble import TROUBLE
+from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.settings import Tools
 from streams.wiring import declared
 

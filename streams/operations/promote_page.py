@@ -14,12 +14,12 @@ from rich.markup import escape
 from streams.operations.catching_up import SOON
 from streams.operations.promote import MOVING, QUEUES, SWEEPING, NotYetError, Promotion
 from streams.operations.promote_plan import Plan, Refusal, chosen, plan
-from streams.operations.verb import BAD, GOOD, Telling, parser
 from streams.replay.ranges import ReplayError
 from streams.service import logs, namespaces, settings
 from streams.service.outbox import OutboxError
 from streams.service.redis import Client, connect
 from streams.service.trouble import TROUBLE
+from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.settings import StreamSettings
 from streams.tables.errors import TableError
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from streams.operations.verb import GOOD, Telling
 from streams.replay.execution import Execution, Options
 from streams.replay.ground import Ground
 from streams.replay.job import FileJob
@@ -16,6 +15,7 @@ from streams.replay.ranges import Range, ReplayError, Times, ranges
 from streams.replay.register import ALL, KeptFile, Run, of_ranges, refuse_target, stored
 from streams.replay.sources import Prepared, prepare
 from streams.replay.survey import survey
+from streams.service.verb import GOOD, Telling
 
 
 class Backfill:

@@ -7,9 +7,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from streams.operations.verb import Telling, parser
 from streams.replay.replay import add_effort, run_name
 from streams.service import logs, loop, settings
+from streams.service.verb import Telling, parser
 from streams.settings import StreamSettings
 
 

@@ -13,7 +13,6 @@ from rich.markup import escape
 
 from streams.chunks.chunk import LogFacts
 from streams.opened import Tables
-from streams.operations.verb import GOOD, Telling
 from streams.replay.crew import Crew, crew
 from streams.replay.ground import Ground
 from streams.replay.job import CATALOGUE, FILE, FileJob, Job, Said, Side, added
@@ -21,6 +20,7 @@ from streams.replay.ranges import Range
 from streams.replay.register import Run
 from streams.replay.survey import survey
 from streams.replay.work import of_run
+from streams.service.verb import GOOD, Telling
 
 STOPPED = 130
 CHUNK = 4_000

@@ -6,7 +6,6 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from streams.operations.verb import GOOD, Telling
 from streams.replay.crew import crew
 from streams.replay.execution import Execution, Options, heeding
 from streams.replay.ground import Ground
@@ -17,6 +16,7 @@ from streams.replay.register import ALL, Asked, Run, goes_on, of_ranges, refuse_
 from streams.replay.report import shown
 from streams.replay.survey import survey, times
 from streams.replay.work import limits
+from streams.service.verb import GOOD, Telling
 
 
 class Replay:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 
-from streams.operations.verb import Telling, parser
 from streams.service import logs, loop, settings
 from streams.service.arguments import whole_number
+from streams.service.verb import Telling, parser
 from streams.settings import StreamSettings
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from deploy.stack.ports import free_port
 from model_server.blend import default_blend
 from model_server.bundle import Bundle, save
+from model_server.model_folder import make_current
 from model_server.preparation import Preparation
 from model_server.training.asof import neighbours_before
 from model_server.training.recorded import RawEvent, record
@@ -57,7 +58,9 @@ def batching_figures(lab: Lab) -> list[Figure]:
     finally:
         stream.stop()
     folder = lab.folder / "bundles"
-    save(folder, drawn_bundle(traffic))
+    bundle = drawn_bundle(traffic)
+    save(folder, bundle)
+    make_current(folder, bundle.version, "train", now_ms)
     users = waiting(lab, installation)
     ways: dict[str, Start] = {
         "batches": lambda env: installation.process("model", env),

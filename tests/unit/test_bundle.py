@@ -16,13 +16,12 @@ from model_server.bundle import (
     Bundle,
     BundleError,
     BundleWatcher,
-    current_version,
     load,
-    make_current,
     ranker_of,
     save,
 )
 from model_server.items import ItemArrays
+from model_server.model_folder import current_version, make_current
 from model_server.preparation import Preparation
 from model_server.ranker.device import Precision
 from model_server.ranker.encoder import EncoderShape
@@ -82,6 +81,13 @@ def made_bundle(log: Recorded, version: str, *, net: bool = True, encoder: bool 
     )
 
 
+def served(folder: Path, bundle: Bundle) -> Path:
+    """Write a bundle and bring it into force."""
+    path = save(folder, bundle)
+    make_current(folder, bundle.version, "train", 0)
+    return path
+
+
 def asked(log: Recorded, replay: Replay, users: int = 5) -> tuple[Requests, int]:
     now_ms = int(log.columns.ts_ms[-1]) + 60_000
     rows = replay.users[:users]
@@ -111,7 +117,7 @@ def test_before_any_bundle_the_blend_serves(log: Recorded, replay: Replay, tmp_p
 
 def test_a_saved_bundle_is_read_back_and_serves(log: Recorded, replay: Replay, tmp_path: Path) -> None:
     bundle = made_bundle(log, "v1")
-    save(tmp_path, bundle)
+    served(tmp_path, bundle)
     read = load(tmp_path, "v1", DEFAULT)
     assert read.counters == bundle.counters
     assert {n: a.tolist() for n, a in read.neighbours.arrays().items()} == {
@@ -135,7 +141,7 @@ def test_a_saved_bundle_is_read_back_and_serves(log: Recorded, replay: Replay, t
 
 
 def test_a_user_nobody_knows_gets_what_is_popular(log: Recorded, replay: Replay, tmp_path: Path) -> None:
-    save(tmp_path, made_bundle(log, "v1"))
+    served(tmp_path, made_bundle(log, "v1"))
     watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
     watcher.poll()
     now_ms = int(log.columns.ts_ms[-1])
@@ -146,7 +152,7 @@ def test_a_user_nobody_knows_gets_what_is_popular(log: Recorded, replay: Replay,
 
 
 def test_items_and_categories_may_come_after_the_lists_were_made(log: Recorded, replay: Replay, tmp_path: Path) -> None:
-    save(tmp_path, made_bundle(log, "v1"))
+    served(tmp_path, made_bundle(log, "v1"))
     watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
     watcher.poll()
     old, new = ItemArrays(ItemLayout(DEFAULT)), list(enumerate(log.item_ids))
@@ -166,7 +172,7 @@ def test_items_and_categories_may_come_after_the_lists_were_made(log: Recorded, 
 
 
 def test_where_the_guard_kept_the_blend_the_fitted_blend_serves(log: Recorded, replay: Replay, tmp_path: Path) -> None:
-    save(tmp_path, made_bundle(log, "v2", net=False))
+    served(tmp_path, made_bundle(log, "v2", net=False))
     watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
     assert watcher.poll() == "v2"
     assert isinstance(watcher.current(), BlendRanker)
@@ -175,7 +181,7 @@ def test_where_the_guard_kept_the_blend_the_fitted_blend_serves(log: Recorded, r
 
 
 def test_a_bundle_without_encoder_pads_nothing_between_lengths(log: Recorded, replay: Replay, tmp_path: Path) -> None:
-    save(tmp_path, made_bundle(log, "v3", encoder=False))
+    served(tmp_path, made_bundle(log, "v3", encoder=False))
     watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
     assert watcher.poll() == "v3"
     requests, now_ms = asked(log, replay)
@@ -201,7 +207,7 @@ def broken(tmp_path: Path, name: str) -> None:
         document["shape"]["encoder"]["hidden"] = 32
         (path / "bundle.json").write_bytes(orjson.dumps(document))
     elif name == "not there":
-        make_current(tmp_path, "v9")
+        make_current(tmp_path, "v9", "promote", 0)
 
 
 @pytest.mark.parametrize(
@@ -209,21 +215,21 @@ def broken(tmp_path: Path, name: str) -> None:
     ["truncated weights", "no weights", "no JSON", "another format", "other counters", "another shape", "not there"],
 )
 def test_a_bad_bundle_keeps_the_old_one_and_says_why_once(log: Recorded, tmp_path: Path, name: str) -> None:
-    save(tmp_path, made_bundle(log, "v1"))
+    served(tmp_path, made_bundle(log, "v1"))
     watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
     assert watcher.poll() == "v1"
-    save(tmp_path, made_bundle(log, "v2"))
+    served(tmp_path, made_bundle(log, "v2"))
     broken(tmp_path, name)
     with pytest.raises(BundleError, match=r"train again|train a new bundle"):
         watcher.poll()
     assert watcher.poll() is None
     assert watcher.current().version == "v1"
-    save(tmp_path, made_bundle(log, "v3"))
+    served(tmp_path, made_bundle(log, "v3"))
     assert watcher.poll() == "v3"
 
 
 def test_a_bundle_that_is_mended_in_place_is_taken_over(log: Recorded, tmp_path: Path) -> None:
-    save(tmp_path, made_bundle(log, "v2"))
+    served(tmp_path, made_bundle(log, "v2"))
     weights = tmp_path / "v2" / "weights.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:100])
@@ -238,7 +244,7 @@ def test_a_bundle_that_is_mended_in_place_is_taken_over(log: Recorded, tmp_path:
 def test_a_refused_bundle_whose_files_stay_is_tried_again_after_a_while_and_told_once(
     log: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save(tmp_path, made_bundle(log, "v2"))
+    served(tmp_path, made_bundle(log, "v2"))
     now_s = 0.0
     watcher = BundleWatcher(tmp_path, DEFAULT, "cpu", clock_s=lambda: now_s)
     monkeypatch.setitem(sys.modules, "model_server.ranker.load", None)
@@ -254,7 +260,7 @@ def test_a_refused_bundle_whose_files_stay_is_tried_again_after_a_while_and_told
 
 
 def test_a_folder_that_cannot_be_read_is_told_once_and_followed_when_it_can(log: Recorded, tmp_path: Path) -> None:
-    save(tmp_path, made_bundle(log, "v2"))
+    served(tmp_path, made_bundle(log, "v2"))
     (tmp_path / "current").rename(tmp_path / "kept")
     (tmp_path / "current").mkdir()
     watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
@@ -271,13 +277,13 @@ def test_weights_that_are_no_numbers_are_refused(log: Recorded, tmp_path: Path) 
     assert bundle.weights is not None
     name = next(n for n, w in bundle.weights.items() if w.dtype == np.float32 and w.size)
     weights = {**bundle.weights, name: np.full_like(bundle.weights[name], np.nan)}
-    save(tmp_path, dataclasses.replace(bundle, weights=weights))
+    served(tmp_path, dataclasses.replace(bundle, weights=weights))
     with pytest.raises(BundleError, match="not finite"):
         load(tmp_path, "v1", DEFAULT)
 
 
 def test_rows_of_another_schema_are_refused_with_both_numbers(log: Recorded, tmp_path: Path) -> None:
-    save(tmp_path, made_bundle(log, "v1"))
+    served(tmp_path, made_bundle(log, "v1"))
     other = merge(DEFAULT, {"windows": {"14d": "14d"}})
     with pytest.raises(BundleError, match=f"{DEFAULT.schema}.*{other.schema}"):
         load(tmp_path, "v1", other)
@@ -285,6 +291,6 @@ def test_rows_of_another_schema_are_refused_with_both_numbers(log: Recorded, tmp
 
 def test_current_names_a_whole_bundle_or_nothing(log: Recorded, tmp_path: Path) -> None:
     assert current_version(tmp_path) is None
-    save(tmp_path, made_bundle(log, "v1"))
+    served(tmp_path, made_bundle(log, "v1"))
     assert current_version(tmp_path) == "v1"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "v1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "promotions.jsonl", "v1"]

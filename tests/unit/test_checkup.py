@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from model_server.blend import Blend
-from model_server.bundle import Bundle, make_current, save
+from model_server.bundle import Bundle, save
 from model_server.checkup import look_at_model
+from model_server.model_folder import make_current
 from model_server.preparation import Preparation
 from model_server.retrieval.neighbours import Neighbours
 from streams.features.declaration import DEFAULT
@@ -41,6 +42,13 @@ def blend_bundle(version: str = "v1", schema: int = DEFAULT.schema) -> Bundle:
     )
 
 
+def served(folder: Path, bundle: Bundle) -> Path:
+    """Write a bundle and bring it into force."""
+    path = save(folder, bundle)
+    make_current(folder, bundle.version, "train", 0)
+    return path
+
+
 def told(section: Section) -> tuple[str, str]:
     """The state, and what is not green or the first finding."""
     worst = [finding for finding in section.findings if finding.state == section.state]
@@ -49,7 +57,7 @@ def told(section: Section) -> tuple[str, str]:
 
 
 def test_a_bundle_that_can_serve_is_green_with_its_age(tmp_path: Path) -> None:
-    path = save(tmp_path, blend_bundle())
+    path = served(tmp_path, blend_bundle())
     os.utime(path / "bundle.json", (1_000_000, 1_000_000))
     section = look_at_model(str(tmp_path), None, now_s=1_000_000 + 2.5 * DAY_S)
     assert told(section) == ("green", f"bundle v1: the blend of the lists, for rows of schema {DEFAULT.schema}")
@@ -71,7 +79,7 @@ def test_a_folder_that_is_not_there_is_red(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["bundle.json", "arrays.safetensors"])
 def test_a_bundle_that_is_cut_is_red(tmp_path: Path, name: str) -> None:
-    path = save(tmp_path, blend_bundle()) / name
+    path = served(tmp_path, blend_bundle()) / name
     path.write_bytes(path.read_bytes()[:20])
     state, what = told(look_at_model(str(tmp_path), None))
     assert state == "red"
@@ -79,9 +87,9 @@ def test_a_bundle_that_is_cut_is_red(tmp_path: Path, name: str) -> None:
 
 
 def test_a_bundle_of_other_rows_or_none_at_all_is_red(tmp_path: Path) -> None:
-    save(tmp_path, blend_bundle("other", schema=7))
+    served(tmp_path, blend_bundle("other", schema=7))
     assert "was trained on rows of schema 7" in told(look_at_model(str(tmp_path), None))[1]
-    make_current(tmp_path, "gone")
+    make_current(tmp_path, "gone", "promote", 0)
     assert told(look_at_model(str(tmp_path), None))[0] == "red"
 
 
@@ -104,7 +112,7 @@ print(look().state, look().findings[0].what, "torch" in sys.modules)
     ],
 )
 def test_the_look_needs_no_torch_and_says_what_is_missing(tmp_path: Path, without: str, said: str) -> None:
-    save(tmp_path, blend_bundle())
+    served(tmp_path, blend_bundle())
     source = LOOK.format(without=without, folder=str(tmp_path))
     ended = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout == f"{said}\n"

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from streams.operations.verb import BAD, GOOD, Telling, parser
+from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.settings import Tools
 
 
@@ -35,7 +35,7 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 5.0, 5.0, 11.0, 11.0, 11.0, 12.0, 12.0])
-    monkeypatch.setattr("streams.operations.verb.time.monotonic", lambda: next(clock, 12.0))
+    monkeypatch.setattr("streams.service.verb.time.monotonic", lambda: next(clock, 12.0))
     with Telling(as_json=False).progress("reading", 1100) as bar:
         bar.at(100)
         bar.at(550)
