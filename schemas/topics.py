@@ -22,6 +22,9 @@ KINDS: Mapping[str, frozenset[str]] = {
     FEEDBACK: frozenset({"sent", "delivered", "opened", "dismissed", "converted", "opted-out", "token-dead"}),
 }
 
+USER_WORDS = ("clicks", "browses", "orders", "feedback")
+"""The topics keyed by user, as a declaration and a mapping of logs name them."""
+
 
 @dataclass(frozen=True)
 class Outlets:
@@ -104,6 +107,11 @@ class Topics:
     def item_inputs(self) -> tuple[str, str]:
         """The two topics partitioned by item, which share one partition count."""
         return (self.items, self.deltas)
+
+    @property
+    def word_of(self) -> Mapping[str, str]:
+        """USER_WORDS by full topic name."""
+        return dict(zip(self.user_inputs, USER_WORDS, strict=True))
 
     @property
     def kinds(self) -> Mapping[str, frozenset[str]]:

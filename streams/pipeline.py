@@ -142,13 +142,7 @@ class Pipeline:
         self.breaker: Breaker | None = None
         self.stats = PipelineStats(results=table.results)
         self.route(item_partitions)
-        words = {
-            topics.clicks: "clicks",
-            topics.browses: "browses",
-            topics.orders: "orders",
-            topics.feedback: "feedback",
-        }
-        self._kinds = {topic: encoder.declaration.wire_kinds(word) for topic, word in words.items()}
+        self._kinds = {topic: encoder.declaration.wire_kinds(word) for topic, word in topics.word_of.items()}
         self._every_kind = frozenset().union(*self._kinds.values())
 
     def route(self, item_partitions: int) -> None:

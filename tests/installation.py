@@ -32,9 +32,7 @@ from tests.worker_process import WorkerProcess
 
 ROOT = worker_process.ROOT
 KINDS = {
-    "clicks": ["click"],
-    "browses": ["browse"],
-    "orders": ["add-to-cart", "purchase", "return"],
+    **{word: sorted(DEFAULT.wire_kinds(word)) for word in ("clicks", "browses", "orders")},
     "feedback": ["sent", "opened", "dismissed", "opted-out"],
 }
 SCENES: list[dict[str, Any] | None] = [

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from schemas.events import Scene
+from schemas.topics import USER_WORDS
 
 BUCKETS = 12
 """Buckets a window is cut into: a window read at any moment is wrong by at most one bucket, 1/12 of its length."""
@@ -163,7 +164,6 @@ class Declaration:
         return self.scene_sizes[self.scene_names.index(field)]
 
 
-TOPICS = ("clicks", "browses", "orders", "feedback")
 ON_THE_WIRE = (*Scene.__struct_fields__, "page")
 """What an event tells of its scene; a declaration chooses among these."""
 
@@ -193,6 +193,9 @@ def _troubles(declaration: Declaration) -> Iterator[str]:
         yield from _field_troubles(field)
     if not declaration.windows:
         yield "there is no window left: keep at least one"
+    lengths = [window.length_ms for window in declaration.windows]
+    if lengths != sorted(set(lengths)):
+        yield f"windows of {lengths} ms: declare them from the shortest to the longest, each length once"
     if len(declaration.delta_fields) > 7:
         yield (
             f"profile fields {declaration.delta_fields} do not fit an item delta: at most 7, holiday included; "
@@ -202,8 +205,8 @@ def _troubles(declaration: Declaration) -> Iterator[str]:
 
 
 def _kind_troubles(kind: Kind) -> Iterator[str]:
-    if kind.topic not in TOPICS:
-        yield f"kinds.{kind.name}: topic {kind.topic!r} is none of {', '.join(TOPICS)}"
+    if kind.topic not in USER_WORDS:
+        yield f"kinds.{kind.name}: topic {kind.topic!r} is none of {', '.join(USER_WORDS)}"
     if kind.priority is not None and not 0 <= kind.priority < len(CLASSES):
         yield f"kinds.{kind.name}: priority {kind.priority} is none of 0 (urgent), 1, 2, 3 (back-fill)"
 

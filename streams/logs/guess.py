@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from schemas.faults import in_ms
+from streams.features.declaration import DEFAULT
 from streams.logs.columns import Lines, event_times_ms, number_column, text_column, zoned_stamps
 from streams.logs.pieces import Form
 
@@ -61,6 +62,8 @@ KIND_WORDS = (
 )
 REMOVED = re.compile(r"remove|delete|undo|^un", re.IGNORECASE)
 """Words that take something back: they are no sign of interest, and no event of ours says them."""
+USUAL = frozenset(kind.wire for kind in DEFAULT.kinds)
+"""Words of every shop's events."""
 MOST_KINDS = 60
 UNITS = {"seconds": "s", "milliseconds": "ms", "microseconds": "us"}
 
@@ -126,11 +129,15 @@ class FreeColumns:
 
 def kind_of(word: str, kinds: Collection[str]) -> str | None:
     """The kind that a shop's own word means, None where none fits."""
-    if word in kinds:
-        return word
+    said = re.sub(r"[\s_]+", "-", re.sub(r"(?<=[a-z])(?=[A-Z])", "-", word.strip())).lower()
+    if said in kinds:
+        return said
     if REMOVED.search(word):
         return None
-    return next((kind for kind, words in KIND_WORDS if kind in kinds and re.search(words, word.lower())), None)
+    # What a shop declares itself comes before the words of many shops: where "wishlist" is declared, it is no cart.
+    own = [kind for kind in sorted(kinds, key=len, reverse=True) if kind not in USUAL and f"-{kind}-" in f"-{said}-"]
+    usual = [kind for kind, words in KIND_WORDS if kind in kinds and re.search(words, said)]
+    return next(iter([*own, *usual]), None)
 
 
 def _time(lines: Lines, column: str, made: Guess) -> list[str]:

@@ -52,8 +52,7 @@ class Counting:
     def __init__(self, job: Job, settings: StreamSettings, declaration: Declaration) -> None:
         topics: Topics = settings.connections.topics
         self.limits, self.items_topic = limits(settings, job.spans), topics.items
-        words = ("clicks", "browses", "orders", "feedback")
-        self._kinds = {getattr(topics, word): declaration.wire_kinds(word) for word in words}
+        self._kinds = {topic: declaration.wire_kinds(word) for topic, word in topics.word_of.items()}
         self._counts: Counter[str] = Counter()
         self._users = Distinct()
 

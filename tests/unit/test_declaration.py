@@ -1,10 +1,11 @@
 """A shop's own declaration: one file over the default, every mistake named."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from streams.features.declaration import DEFAULT, DeclarationError, length_ms
+from streams.features.declaration import DEFAULT, DeclarationError, Window, length_ms
 from streams.features.features_file import load
 from streams.features.items import ItemLayout
 from streams.features.rows import Layout
@@ -91,6 +92,13 @@ def test_the_schema_number_changes_only_with_meaning(tmp_path: Path) -> None:
 def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(DeclarationError, match=said):
         load(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("lengths_ms", [(3_600_000, 300_000), (300_000, 300_000)])
+def test_windows_out_of_order_are_refused_for_readers_take_the_last_as_the_longest(lengths_ms: tuple[int, int]) -> None:
+    windows = tuple(Window(f"w{n}", length) for n, length in enumerate(lengths_ms))
+    with pytest.raises(DeclarationError, match="from the shortest to the longest"):
+        dataclasses.replace(DEFAULT, windows=windows)
 
 
 def test_lengths_are_read_with_their_unit() -> None:

@@ -17,7 +17,7 @@ from streams.testing.times import START, Clock
 
 PATIENT = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 TOPICS, NOW_MS = Topics(), Clock(START).now_ms
-KINDS = ["click", "browse", "add-to-cart", "purchase", "return", "sent", "opened", "opted-out", "wink"]
+KINDS = [*DEFAULT.code_of_wire, "wink"]
 
 ids = st.sampled_from(["u1", "u2", "商品", "a b"]) | st.text(max_size=6) | st.integers(-(2**64), 2**64)
 times = st.integers(NOW_MS - 10**9, NOW_MS) | st.integers() | st.floats() | st.none()

@@ -78,6 +78,12 @@ def test_what_a_word_means(word: str, kind: str | None) -> None:
     assert kind_of(word, KINDS) == kind
 
 
+@pytest.mark.parametrize("word", ["wishlist", "Wishlist", "WISHLIST", "add_to_wishlist", "addToWishlist"])
+def test_a_kind_that_the_shop_declares_comes_before_the_usual_words(word: str) -> None:
+    assert kind_of(word, [*KINDS, "wishlist"]) == "wishlist"
+    assert kind_of(word, KINDS) == "add-to-cart"
+
+
 def test_without_a_kind_a_quantity_tells_purchases_and_returns_and_nothing_tells_clicks() -> None:
     _, mapping = guessed(**shop(qty=["2", "-1"]))
     assert [(rule.then, rule.column, rule.above, rule.below) for rule in mapping.kinds] == [

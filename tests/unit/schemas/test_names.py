@@ -5,6 +5,7 @@ from redis.crc import key_slot
 
 from schemas.keys import Keys
 from schemas.topics import KINDS, Topics
+from streams.features.declaration import DEFAULT
 
 
 def test_a_prefix_is_put_before_every_topic() -> None:
@@ -30,6 +31,10 @@ def test_a_rebuild_shares_the_events_and_has_item_deltas_of_its_own() -> None:
 def test_no_kind_belongs_to_two_topics() -> None:
     kinds = [kind for carried in KINDS.values() for kind in carried]
     assert len(kinds) == len(set(kinds))
+
+
+def test_documents_tell_the_kinds_that_workers_take() -> None:
+    assert {topic: DEFAULT.wire_kinds(word) for topic, word in Topics().word_of.items()} == KINDS
 
 
 @pytest.mark.parametrize("prefix", ["a b", "é", "x" * 101, "a/"])
