@@ -12,9 +12,9 @@ BUCKETS = 12
 """Buckets a window is cut into: a window read at any moment is wrong by at most one bucket, 1/12 of its length."""
 
 DERIVED_FIELDS = ("hour", "weekday", "holiday")
+"""Fields looked up from place and time: hour 1..24, weekday 1..7 (Monday 1), holiday 1..4 (none, eve, on, after)."""
 HOUR, WEEKDAY = (DERIVED_FIELDS.index(name) - len(DERIVED_FIELDS) for name in ("hour", "weekday"))
 """Columns of a scene's codes, from their end; both codes begin at 1."""
-"""Fields looked up from place and time: hour 1..24, weekday 1..7 (Monday 1), holiday 1..4 (none, eve, on, after)."""
 DERIVED_SIZES = {"hour": 25, "weekday": 8, "holiday": 5}
 
 ROW_FORMAT = 2
@@ -96,7 +96,7 @@ class Declaration:
     history: int = 128
     hour_of_week: bool = True
     session_gap_ms: int = 30 * UNITS_MS["min"]
-    epoch_ms: int = 28 * UNITS_MS["d"]
+    period_ms: int = 28 * UNITS_MS["d"]
     delays_ms: tuple[int, ...] = (50, 150, 500, 60_000)
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class Declaration:
             self.scene,
             self.history,
             self.hour_of_week,
-            self.epoch_ms,
+            self.period_ms,
         )
         return zlib.crc32(repr(meaning).encode()) or 1
 
@@ -225,8 +225,8 @@ def _number_troubles(declaration: Declaration) -> Iterator[str]:
         yield f"history = {declaration.history}: keep between 1 and 65535 entries"
     if len(declaration.delays_ms) != len(CLASSES) or min(declaration.delays_ms) < 0:
         yield f"delays_ms = {list(declaration.delays_ms)}: write {len(CLASSES)} delays, one for each class"
-    if min(declaration.session_gap_ms, declaration.epoch_ms) < 1000:
-        yield "session_gap_ms and epoch_ms are lengths of at least 1000 ms"
+    if min(declaration.session_gap_ms, declaration.period_ms) < 1000:
+        yield "session_gap_ms and period_ms are lengths of at least 1000 ms"
 
 
 def length_ms(text: str | int) -> int:

@@ -44,7 +44,7 @@ class _Features(Struct, forbid_unknown_fields=True):
     history: int | None = None
     hour_of_week: bool | None = None
     session_gap_ms: int | None = None
-    epoch_ms: int | None = None
+    period_ms: int | None = None
     delays_ms: tuple[int, ...] | None = None
 
 

@@ -12,7 +12,7 @@ from streams.features.declaration import BUCKETS, Declaration
 from streams.features.fold import turn
 from streams.features.rows import Field, Rows, Slots, padded, refuse_other_schema
 
-EPOCHS = 2
+PERIODS = 2
 """Epochs of a profile that are kept: the running one and the one before it."""
 
 I64 = NDArray[np.int64]
@@ -34,11 +34,11 @@ class ItemLayout:
         self.schema = declaration.schema
         sizes = [declaration.size_of(name) for name in declaration.profile_names]
         self.offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        head: list[Field] = [("schema", "<u4"), ("epoch", "<u4"), ("first_ms", "<i8"), ("last_ms", "<i8")]
+        head: list[Field] = [("schema", "<u4"), ("period", "<u4"), ("first_ms", "<i8"), ("last_ms", "<i8")]
         counters: list[Field] = [
             ("totals", "<u4", (len(declaration.item_kinds),)),
             ("windows", "<u4", (len(declaration.item_kinds), len(declaration.windows), BUCKETS)),
-            ("profiles", "<u2", (EPOCHS, int(self.offsets[-1]))),
+            ("profiles", "<u2", (PERIODS, int(self.offsets[-1]))),
         ]
         counters = padded(counters, "pad")
         self.shape = Shape(np.dtype(head).itemsize, np.dtype(counters).itemsize, 0)
@@ -107,25 +107,25 @@ def _fold_windows(
 
 
 def _fold_profiles(layout: ItemLayout, rows: Rows, touched: Slots, group: I64, events: ItemEvents, after: I64) -> None:
-    epoch_ms = layout.declaration.epoch_ms
+    period_ms = layout.declaration.period_ms
     profiles = rows["profiles"][touched].astype(np.int64)
-    old, new = rows["epoch"][touched].astype(np.int64), after // epoch_ms
-    slots = np.arange(EPOCHS)
-    held = new[:, None] - (new[:, None] - slots) % EPOCHS
+    old, new = rows["period"][touched].astype(np.int64), after // period_ms
+    slots = np.arange(PERIODS)
+    held = new[:, None] - (new[:, None] - slots) % PERIODS
     profiles *= (held <= old[:, None])[:, :, None]
-    epoch = events.ts_ms // epoch_ms
-    kept = epoch > new[group] - EPOCHS
+    period = events.ts_ms // period_ms
+    kept = period > new[group] - PERIODS
     width = profiles.shape[2]
-    start = (group * EPOCHS + epoch % EPOCHS)[:, None] * width + layout.offsets[:-1]
+    start = (group * PERIODS + period % PERIODS)[:, None] * width + layout.offsets[:-1]
     np.add.at(profiles.reshape(-1), (start + events.codes)[kept].reshape(-1), 1)
     rows["profiles"][touched] = np.minimum(profiles, 65_535)
-    rows["epoch"][touched] = new
+    rows["period"][touched] = new
 
 
 class ItemView(NamedTuple):
     """M items as read at a time: windows i32[M, K, W] decayed to now, totals, idle and age in ms (-1: never seen).
 
-    K runs over `Declaration.item_kinds`; `profiles` maps each profile field to f32[M, size], the two epochs blended.
+    K runs over `Declaration.item_kinds`; `profiles` maps each profile field to f32[M, size], the two periods blended.
     """
 
     windows: NDArray[np.int64]
@@ -158,13 +158,15 @@ def item_view(layout: ItemLayout, rows: Rows, now_ms: int | I64, *, profiles: bo
 
 
 def _profiles(layout: ItemLayout, rows: Rows, now_ms: int | I64) -> dict[str, NDArray[np.float32]]:
-    epoch_ms = layout.declaration.epoch_ms
-    now_epoch = now_ms // epoch_ms
-    fresh = np.asarray(1.0 - (now_ms % epoch_ms) / epoch_ms, np.float32)
-    newest = rows["epoch"].astype(np.int64)
+    period_ms = layout.declaration.period_ms
+    now_period = now_ms // period_ms
+    fresh = np.asarray(1.0 - (now_ms % period_ms) / period_ms, np.float32)
+    newest = rows["period"].astype(np.int64)
     blended = np.zeros((len(rows), int(layout.offsets[-1])), np.float32)
-    for slot in range(EPOCHS):
-        epoch = newest - (newest - slot) % EPOCHS
-        weight = np.where(epoch >= now_epoch, np.float32(1.0), np.where(epoch == now_epoch - 1, fresh, np.float32(0.0)))
+    for slot in range(PERIODS):
+        period = newest - (newest - slot) % PERIODS
+        weight = np.where(
+            period >= now_period, np.float32(1.0), np.where(period == now_period - 1, fresh, np.float32(0.0))
+        )
         blended += rows["profiles"][:, slot] * weight[:, None].astype(np.float32)
     return {name: blended[:, layout.field(name)] for name in layout.declaration.profile_names}

@@ -85,7 +85,7 @@ def item_columns(layout: ItemLayout, blobs: Sequence[bytes | None], at_ms: NDArr
     }
     for name in declaration.profile_names:
         values = rows["profiles"][:, :, layout.field(name)].astype(np.int64)
-        means = (declaration.epoch_ms, [s for s in declaration.scene if s.name == name])
+        means = (declaration.period_ms, [s for s in declaration.scene if s.name == name])
         columns[f"profile.{name}"] = Column(values.reshape(len(rows), -1), means)
     return columns | {name: Column(rows[name].copy(), amount=False) for name in ("first_ms", "last_ms")}
 

@@ -207,13 +207,13 @@ def item_row(events: list[Seen], terms: Terms) -> dict[str, Any]:
     last_ms = max(e.ts_ms for e in events)
     kinds = Counter(e.kind for e in events)
     profiles: list[list[int]] = [[], []]
-    for epoch in (last_ms // terms.epoch_ms, last_ms // terms.epoch_ms - 1):
-        inside = [e for e in events if e.ts_ms // terms.epoch_ms == epoch]
+    for period in (last_ms // terms.period_ms, last_ms // terms.period_ms - 1):
+        inside = [e for e in events if e.ts_ms // terms.period_ms == period]
         for name in terms.profiles:
             counts = Counter(e.codes[name] for e in inside)
-            profiles[epoch % 2] += [min(counts[code], 65_535) for code in range(terms.size_of(name))]
+            profiles[period % 2] += [min(counts[code], 65_535) for code in range(terms.size_of(name))]
     return {
-        "epoch": last_ms // terms.epoch_ms,
+        "period": last_ms // terms.period_ms,
         "first_ms": min(e.ts_ms for e in events),
         "last_ms": last_ms,
         "totals": [kinds[kind] for kind in terms.of_items],

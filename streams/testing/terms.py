@@ -39,7 +39,7 @@ class Terms:
     profiles: tuple[str, ...]
     history: int = 128
     hour_of_week: bool = True
-    epoch_ms: int = 28 * DAY_MS
+    period_ms: int = 28 * DAY_MS
     opted_out: str = "opted-out"
     token_dead: str = "token-dead"  # noqa: S105 - a word on the wire
 
@@ -104,7 +104,7 @@ def terms_of(declaration: Any) -> Terms:
         profiles=("hour", "weekday", *(f.name for f in declaration.scene if f.profile), "holiday"),
         history=declaration.history,
         hour_of_week=declaration.hour_of_week,
-        epoch_ms=declaration.epoch_ms,
+        period_ms=declaration.period_ms,
         opted_out=wire.get("opted_out", ""),
         token_dead=wire.get("token_dead", ""),
     )

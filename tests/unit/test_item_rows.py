@@ -47,10 +47,10 @@ def test_kinds_that_items_do_not_count_touch_nothing() -> None:
 
 def test_a_profile_fades_over_the_epoch_after_its_own() -> None:
     rows = LAYOUT.empty(1)
-    start = T0 - T0 % DEFAULT.epoch_ms
+    start = T0 - T0 % DEFAULT.period_ms
     fold_items(LAYOUT, rows, np.zeros(1, np.int64), events([start], device=2, hour=9))
     at = [
-        float(item_view(LAYOUT, rows, start + int(x * DEFAULT.epoch_ms)).profiles["device"][0, 2])
+        float(item_view(LAYOUT, rows, start + int(x * DEFAULT.period_ms)).profiles["device"][0, 2])
         for x in (0.9, 1.0, 1.5, 2.0)
     ]
     assert at == [1.0, 1.0, 0.5, 0.0]
@@ -78,7 +78,7 @@ def test_a_row_is_a_function_of_the_set_of_its_events(seed: int) -> None:
 
 
 def test_a_row_of_another_declaration_is_refused() -> None:
-    other = ItemLayout(merge(DEFAULT, {"epoch_ms": 7 * DAY}))
+    other = ItemLayout(merge(DEFAULT, {"period_ms": 7 * DAY}))
     rows = LAYOUT.empty(1)
     fold_items(LAYOUT, rows, np.zeros(1, np.int64), events([T0]))
     with pytest.raises(SchemaMismatchError, match="build rows under the new one beside these, by `kairos replay"):

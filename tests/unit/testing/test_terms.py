@@ -49,7 +49,7 @@ def declarations() -> st.SearchStrategy[Declaration]:
     numbers = {
         "history": st.sampled_from([1, 3, 200]),
         "hour_of_week": st.booleans(),
-        "epoch_ms": st.sampled_from([86_400_000, 3_600_000]),
+        "period_ms": st.sampled_from([86_400_000, 3_600_000]),
     }
     return st.fixed_dictionaries({}, optional={**sections, **numbers}).map(lambda chosen: merge(DEFAULT, chosen))
 
