@@ -72,6 +72,8 @@ def _read(result: Any) -> list[Record]:
 
 def read_all(batches: Any) -> list[Record]:
     """All visible records of an aiokafka PartitionRecords, moving its `next_fetch_offset` past everything looked at."""
+    # aiokafka's own reader of it, a generator over it: such a cycle keeps what was fetched until the collector comes.
+    batches._records_iterator = None
     records: list[Record] = []
     while batches._records.has_next():
         batch = batches._records.raw_batch()
