@@ -34,6 +34,7 @@ class Verdict:
     lost, doubled: events by the totals of users and kinds, missing and superfluous; wrong_rows: rows of users, items
     and catalogue that differ in anything; unburied: poison without a dead letter; twins: items pushed twice to one user
     under different dedup keys; orphans: candidates without their decision; unanswered: affected users without any;
+    stuck_s, idle_s: longest standstill of a partition, and of the model workers, with work waiting and nothing broken;
     exits: processes that ended by themselves, and with what.
     """
 
@@ -48,6 +49,7 @@ class Verdict:
     candidates: int = 0
     recoveries_s: list[float] = field(default_factory=list)
     stuck_s: float = 0.0
+    idle_s: float = 0.0
     exits: list[tuple[str, int]] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
