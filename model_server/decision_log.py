@@ -16,6 +16,7 @@ from rich.progress import Progress, TaskID
 from schemas.decisions import Decision, decode
 from schemas.partition import partition_of
 from streams.service.kafka import client_options
+from streams.service.records import reader
 from streams.service.settings import Connections
 
 FIRST_WINDOW = 500
@@ -117,7 +118,7 @@ async def reading(connections: Connections, user: str) -> AsyncIterator[Decision
     """The log of a user. Raises WhyError where there is no such topic."""
     topic, key = connections.topics.decisions, user.encode()
     partition = TopicPartition(topic, partition_of(key, await _partitions(connections, topic)))
-    consumer = AIOKafkaConsumer(**client_options(connections), enable_auto_commit=False)
+    consumer = reader(**client_options(connections))
     try:
         await consumer.start()
         consumer.assign([partition])

@@ -48,7 +48,7 @@ class Keys:
 
     @staticmethod
     def meta(tag: bytes) -> bytes:
-        """HASH: the fence (version token, topic ids, bases, last applied offsets)."""
+        """HASH: the fence (version token, topic ids, bases, last applied offsets, where a truncated log ended)."""
         return tag + b":m"
 
     @staticmethod

@@ -14,6 +14,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from streams.chunks.chunk import LogFacts
 from streams.chunks.topic_ids import TopicFacts, topic_facts
+from streams.service.records import reader
 from streams.topic_plan import PlannedTopic
 
 VISIBLE_WITHIN_S = 30.0
@@ -45,7 +46,7 @@ async def administering(kafka: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdmin
 @asynccontextmanager
 async def reading(kafka: Mapping[str, Any], **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer outside any group that is stopped at the end."""
-    consumer = AIOKafkaConsumer(**kafka, enable_auto_commit=False, **options)
+    consumer = reader(**kafka, **options)
     try:
         await consumer.start()
         await asyncio.sleep(0)  # its coordinator has to have begun before it can be stopped

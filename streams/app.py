@@ -19,14 +19,15 @@ from streams.agents import ChunkAgent, Processor
 from streams.burial import Burial
 from streams.chunks.audit import Audit
 from streams.chunks.chunk import LogFacts
-from streams.chunks.chunking import Chunking
+from streams.chunks.chunking import Chunking, Start
 from streams.chunks.consumer import ChunkConsumer
+from streams.chunks.holes import Holes
 from streams.chunks.liveness import Limits, Watched
 from streams.chunks.transport import SCHEME, ChunkedApp
 from streams.service.kafka import METADATA_MAX_AGE_MS, ssl_context
 from streams.service.settings import Connections
 from streams.settings import StreamSettings
-from streams.tables.errors import NotInitialised, Repartitioned
+from streams.tables.errors import Hole, NotInitialised, Repartitioned, Truncated
 from streams.tables.part import TableStats
 from streams.tables.weather import Weather
 
@@ -46,6 +47,7 @@ class Table(Protocol):
     def partitions(self, partition: int) -> int: ...
     async def reload_fence(self, topic: str, partition: int) -> int: ...
     async def start_position(self, facts: LogFacts) -> int: ...
+    async def keep_truncated(self, hole: Truncated) -> None: ...
     async def check_server(self) -> None: ...
 
 
@@ -85,6 +87,7 @@ class Side:
         self.app = ChunkedApp(settings.group_of(name), chunking=chunking, **faust_options(settings, name))
         self.agent = ChunkAgent(self.app, topics, processor, name)
         self.audit = Audit(self.app, table)
+        self.holes = Holes(self.app)
         self.burial: Burial | None = None
         self._held: set[int] = set()
 
@@ -94,20 +97,39 @@ class Side:
         consumer = self.app._consumer
         return consumer if isinstance(consumer, ChunkConsumer) and consumer._thread._consumer is not None else None
 
-    async def start_positions(self, facts: Sequence[LogFacts]) -> Mapping[TP, int]:
-        """Fence + 1 of every assigned partition; raises a Refused where reading on would be wrong."""
+    @property
+    def stopped(self) -> dict[str, str]:
+        """Partitions that stand still for a hole in their log, by topic:partition, each with the reason and remedy."""
+        consumer = self.consumer
+        return {f"{tp.topic}:{tp.partition}": why for tp, why in sorted(consumer.stopped.items())} if consumer else {}
+
+    async def start_positions(self, facts: Sequence[LogFacts]) -> Mapping[TP, Start]:
+        """Fence + 1 of every partition asked for, and which of them are stopped by a hole in their log.
+
+        Raises a Refused where reading any of them on would be wrong.
+        """
         await self.table.check_server()
         try:
-            positions = await asyncio.gather(*[self.table.start_position(fact) for fact in facts])
+            starts = await asyncio.gather(*[self._start(fact) for fact in facts])
         except NotInitialised:
             await self._refuse_growth(facts)
             raise
         assigned = {fact.partition for fact in facts}
+        if (consumer := self.consumer) is not None:
+            assigned |= {tp.partition for tp in consumer.assignment()}
         for partition in self._held - assigned:
             self.table.release(partition)
         self._held = assigned
         logger.info("%s: reading %d partitions of %d topics", self.name, len(facts), len({f.topic for f in facts}))
-        return {TP(fact.topic, fact.partition): at for fact, at in zip(facts, positions, strict=True)}
+        return {TP(fact.topic, fact.partition): start for fact, start in zip(facts, starts, strict=True)}
+
+    async def _start(self, fact: LogFacts) -> Start:
+        try:
+            return Start(await self.table.start_position(fact))
+        except Hole as hole:
+            if isinstance(hole, Truncated):
+                await self.table.keep_truncated(hole)
+            return Start(hole.needed, str(hole))
 
     async def _refuse_growth(self, facts: Sequence[LogFacts]) -> None:
         """A partition without meta, of a topic whose first partition has one, came by growth; raises Repartitioned."""

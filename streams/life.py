@@ -56,6 +56,10 @@ class Life:
             missing["kafka"] = self.doorkeeper.why
         return missing
 
+    def stopped(self) -> Mapping[str, str]:
+        """Partitions that a hole in their log has stopped, each with the reason; the others are read and applied."""
+        return {name: why for side in self.sides for name, why in side.stopped.items()}
+
     def _kafka_is_away(self) -> bool:
         consumers = [side.consumer for side in self.sides]
         return bool(self.wiring.outbox.trouble) or any(c is not None and c.broker_away() for c in consumers)
@@ -86,7 +90,8 @@ class Life:
         await asyncio.gather(*[side.app.start() for side in self.sides])
         room = Room(self.wiring.tables.client, self.wiring.registry)
         crashes = [_crash(side.app) for side in self.sides]
-        await _first([*[side.audit.run for side in self.sides], *crashes, self.doorkeeper.watch, room.watch])
+        looks = [look for side in self.sides for look in (side.audit.run, side.holes.run)]
+        await _first([*looks, *crashes, self.doorkeeper.watch, room.watch])
 
     def _end_process(self, cause: str, remedy: str) -> None:
         end_process(cause, remedy, self.code())

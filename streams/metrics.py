@@ -87,13 +87,16 @@ class SideCollector(Collector):
         chunks = CounterMetricFamily("kairos_chunks", "Chunks by what became of them.", labels=["table", "outcome"])
         rebalances = CounterMetricFamily("kairos_rebalances", "Rebalances of the group.", labels=["table"])
         partitions = GaugeMetricFamily("kairos_assigned_partitions", "Partitions read here.", labels=["table"])
+        about = "Of these, the ones that a hole in their log has stopped; /ready says which and why."
+        stopped = GaugeMetricFamily("kairos_stopped_partitions", about, labels=["table"])
         for side in self.sides:
             for outcome, count in sorted(side.agent.outcomes.items()):
                 chunks.add_metric([side.name, outcome], count)
             rebalances.add_metric([side.name], side.app.rebalancing_count)
             consumer = side.consumer
             partitions.add_metric([side.name], len(consumer.assignment()) if consumer else 0)
-        yield from (chunks, rebalances, partitions)
+            stopped.add_metric([side.name], len(side.stopped))
+        yield from (chunks, rebalances, partitions, stopped)
         yield from self._lag()
 
     def _lag(self) -> Iterator[Metric]:

@@ -16,7 +16,7 @@ from schemas.topics import Topics
 from streams.admin import describe, log_facts, reading
 from streams.chunks.chunk import LogFacts
 from streams.chunks.topic_ids import TopicFacts
-from streams.tables.errors import Refused
+from streams.tables.errors import Hole, Refused
 from streams.topic_plan import PlannedTopic
 
 SAMPLED = 200
@@ -97,7 +97,7 @@ async def _cleanup(admin: AIOKafkaAdminClient, planned: Sequence[PlannedTopic]) 
 async def _tables(
     kafka: Mapping[str, Any], known: Mapping[str, TopicFacts], tables: Mapping[str, Checkable]
 ) -> AsyncIterator[Trouble]:
-    """Ask the tables what a worker would ask them, once a topic: the partitions of a topic share its fate."""
+    """Ask the tables what a worker would ask them, of each topic until one partition shows what is wrong with all."""
     for table in {id(table): table for table in tables.values()}.values():
         try:
             await table.check_server()
@@ -111,7 +111,8 @@ async def _tables(
         try:
             await tables[facts.topic].start_position(facts)
         except Refused as refusal:
-            refused.add(facts.topic)
+            if not isinstance(refusal, Hole):
+                refused.add(facts.topic)
             yield Trouble(str(refusal))
 
 

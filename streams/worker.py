@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from schemas.keys import Keys
-from streams.chunks.chunking import LogCut, SeekOverdue, TopicGone
+from streams.chunks.chunking import SeekOverdue, TopicGone
 from streams.chunks.liveness import EXIT_STUCK
 from streams.features.blobs import UnreadableError
 from streams.features.calendar import Calendar
@@ -72,8 +72,8 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> int:
         """Live until `stop` is set or something ends this process; the exit code."""
         address = self.settings.shell.http
-        probes = {"live": dict, "ready": self.missing, "about": self.about}
-        async with await http.serve(address, registry=self.registry, **probes) as server:
+        probes: dict[str, http.Check] = {"live": dict, "ready": self.missing}
+        async with await http.serve(address, registry=self.registry, about=self.about, **probes) as server:
             logger.info("Probes and metrics on http://%s/ready", server.address)
             stopping = asyncio.create_task(stop.wait())
             try:
@@ -93,9 +93,12 @@ class Worker:
             return self.life.missing()
         return dict(self.waiting.missing) or {"worker": "It is starting."}
 
-    def about(self) -> Mapping[str, str]:
-        """Where this worker stands."""
-        return {"namespace": self.roll.member.namespace}
+    def about(self) -> Mapping[str, object]:
+        """Where this worker stands, and what a hole in a log has stopped.
+
+        That does not make it unready: who starts it again or waits for it helps nobody, an operator must act.
+        """
+        return {"namespace": self.roll.member.namespace, "stopped": self.life.stopped() if self.life else {}}
 
     def _prepared(self, namespace: str) -> Life:
         installation = self.settings.connections.namespace
@@ -246,7 +249,7 @@ def _code(life: asyncio.Task[Any], connections: Connections) -> int:
     if error is None:
         logger.info("Told to stop: leaving the group.")
         return 0
-    if isinstance(error, Refused | Broken | LogCut | TopicGone | OutboxError | UnreadableError):
+    if isinstance(error, Refused | Broken | TopicGone | OutboxError | UnreadableError):
         logger.critical("%s", error)
         return EXIT_REFUSED
     if isinstance(error, SeekOverdue | KafkaError | OSError):

@@ -204,7 +204,7 @@ class Installation:
             for (name, partition), end in (await self.ends([topic])).items():
                 tp = TopicPartition(name, partition)
                 consumer.assign([tp])
-                consumer.seek(tp, 0)
+                consumer.seek(tp, (await consumer.beginning_offsets([tp]))[tp])
                 while await consumer.position(tp) < end:
                     records += (await consumer.getmany(tp, timeout_ms=500)).get(tp, [])
         return records

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from model_server.training.recorded import RawEvent
 from streams.service.entry import entering
 from streams.service.kafka import client_options
+from streams.service.records import reader
 
 if TYPE_CHECKING:
     from streams.service.settings import Connections
@@ -27,7 +28,7 @@ async def read_topics(
     """
     topics = connections.topics
     streams = {getattr(topics, name): name for name in ("clicks", "browses", "orders", "feedback", "items")}
-    consumer = AIOKafkaConsumer(**client_options(connections), enable_auto_commit=False)
+    consumer = reader(**client_options(connections))
     try:
         async with entering(connections):
             await consumer.start()

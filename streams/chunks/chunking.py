@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from faust.types import TP
 
 from streams.chunks.chunk import LogFacts
 
-Positions = Callable[[Sequence[LogFacts]], Awaitable[Mapping[TP, int]]]
+
+class Start(NamedTuple):
+    """Where reading of a partition goes on; `stopped` is why it must not, empty where it may."""
+
+    offset: int
+    stopped: str = ""
+
+
+Positions = Callable[[Sequence[LogFacts]], Awaitable[Mapping[TP, Start]]]
 
 
 @dataclass(frozen=True)
 class Chunking:
-    """`positions` answers the offset to read next for each partition of a new assignment (fence + 1), or refuses.
+    """`positions` answers the offset to read next for each partition asked for (fence + 1), or refuses.
 
     `records` bounds a chunk. `fetch_wait_ms` is how long the broker may hold back an answer below `fetch_min_bytes`;
     a seek waits behind that answer. `seek_deadline_s` must stay below Faust's `broker_request_timeout`: mode reports
@@ -34,11 +43,7 @@ class Chunking:
 
 
 class TransportError(Exception):
-    """Root of what ends a worker from within the transport: LogCut, SeekOverdue, TopicGone."""
-
-
-class LogCut(TransportError):
-    """The broker no longer has the offset this worker was about to read."""
+    """Root of what ends a worker from within the transport: SeekOverdue, TopicGone."""
 
 
 class SeekOverdue(TransportError):

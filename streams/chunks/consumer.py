@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from itertools import repeat, zip_longest
 from typing import Any, NamedTuple, cast
 
@@ -16,7 +16,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams.chunks.chunk import Chunk, Drained, LogFacts, cut
-from streams.chunks.chunking import Chunking, LogCut, SeekOverdue, TopicGone
+from streams.chunks.chunking import Chunking, SeekOverdue, Start, TopicGone
 from streams.chunks.thread import RebalanceListener, StampingThread
 from streams.chunks.topic_ids import topic_facts
 from streams.service.kafka import silence
@@ -62,6 +62,7 @@ class ChunkConsumer(driver.Consumer):
         self._seek_position: dict[TP, int] = {}
         self._buffer_dropped = asyncio.Event()
         self._seek_lock = asyncio.Lock()
+        self._holes: dict[TP, str] = {}
 
     @property
     def chunking(self) -> Chunking:
@@ -108,9 +109,26 @@ class ChunkConsumer(driver.Consumer):
         """A sentence when no connection to Kafka is up, or when one is silent, else empty."""
         return silence(self._thread._ensure_consumer()._client)
 
+    @property
+    def stopped(self) -> dict[TP, str]:
+        """Assigned partitions that must not be read, each with the reason."""
+        assigned = self.assignment()
+        return {tp: why for tp, why in self._holes.copy().items() if tp in assigned}
+
+    def cut_off(self) -> set[TP]:
+        """Partitions whose log no longer has what comes next, once all that was read of them is settled."""
+        return {tp for tp in self._thread.out_of_range.copy() if not self.in_flight(tp)}
+
     async def rewind(self, tp: TP, offset: int) -> None:
-        """Read `tp` again from `offset`; chunks of the epoch before become stale."""
-        await self._seek_to({tp: offset})
+        """Read `tp` again from `offset`; chunks of the epoch before become stale. A stopped one stays as it is."""
+        if tp not in self._holes:
+            await self._seek_to({tp: Start(offset)})
+
+    async def look_again(self, tps: Collection[TP]) -> None:
+        """Ask anew where to read some partitions on, or whether to; raises what the positions do, and TimeoutError."""
+        async with self._seek_lock, asyncio.timeout(self.chunking.seek_deadline_s / 2):
+            if present := self.assignment() & set(tps):
+                await self._set_off(await self._starts(present))
 
     # -- fetching
 
@@ -133,7 +151,6 @@ class ChunkConsumer(driver.Consumer):
         """Yield one message a chunk, partitions in turn; what a rebalance cuts off is fetched again after its seek."""
         drained, _ = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
-        self._refuse_cut_log()
         if drained is None or self.should_stop:
             return
         for tp, chunk in self._chunks(drained, generation):
@@ -152,14 +169,6 @@ class ChunkConsumer(driver.Consumer):
             for tp_chunk in turn:
                 if tp_chunk is not None:
                     yield tp_chunk
-
-    def _refuse_cut_log(self) -> None:
-        for tp, offset in self._thread.out_of_range.items():
-            message = (
-                f"Kafka no longer has offset {offset} of {tp.topic}[{tp.partition}], which comes next: the topic "
-                "was cut, truncated or created again. Start the worker again to learn which, and what to do."
-            )
-            raise LogCut(message)
 
     # -- settling
 
@@ -193,9 +202,9 @@ class ChunkConsumer(driver.Consumer):
         async with self._seek_lock:
             try:
                 async with asyncio.timeout(deadline_s):
-                    positions = await self._start_positions()
-                present = self.assignment()
-                await self._seek_to({tp: offset for tp, offset in positions.items() if tp in present})
+                    starts = await self._starts()
+                self._holes.clear()
+                await self._set_off(starts)
             except TimeoutError as error:
                 message = (
                     f"Kafka and Redis did not say within {deadline_s:.0f} s where to start reading. "
@@ -203,13 +212,14 @@ class ChunkConsumer(driver.Consumer):
                 )
                 raise SeekOverdue(message) from error
 
-    async def _start_positions(self) -> Mapping[TP, int]:
+    async def _starts(self, of: Collection[TP] | None = None) -> Mapping[TP, Start]:
+        """Where to read on, of the whole assignment or a part of it."""
         while True:
-            assigned = sorted(self.assignment())
-            if not assigned:
+            asked = sorted(self.assignment() if of is None else of)
+            if not asked:
                 return {}
             try:
-                facts = await self._log_facts(assigned)
+                facts = await self._log_facts(asked)
             except KafkaError as error:
                 if not (error.retriable or isinstance(error, KafkaConnectionError)):
                     raise
@@ -217,6 +227,17 @@ class ChunkConsumer(driver.Consumer):
                 await asyncio.sleep(0.5)
             else:
                 return await self.chunking.positions(facts)
+
+    async def _set_off(self, starts: Mapping[TP, Start]) -> None:
+        present = self.assignment()
+        starts = {tp: start for tp, start in starts.items() if tp in present}
+        for tp, start in starts.items():
+            if start.stopped:
+                self._holes[tp] = start.stopped
+                logger.error("%s[%d] stands still, alone, until somebody acts: %s", *tp, start.stopped)
+            elif self._holes.pop(tp, None):
+                logger.warning("%s[%d] is read on from offset %d.", *tp, start.offset)
+        await self._seek_to(starts)
 
     async def _log_facts(self, assigned: Sequence[TP]) -> list[LogFacts]:
         thread = self._thread
@@ -236,15 +257,15 @@ class ChunkConsumer(driver.Consumer):
             facts.append(LogFacts(tp.topic, tp.partition, starts[tp], ends[tp], topic.id, topic.partitions))
         return facts
 
-    async def _seek_to(self, positions: Mapping[TP, int]) -> None:
-        for tp, offset in positions.items():
+    async def _seek_to(self, starts: Mapping[TP, Start]) -> None:
+        for tp, start in starts.items():
             self._in_flight[tp].clear()
             self._acked_index[tp].clear()
             self._acked[tp].clear()  # and there it is: the commit loop looks at every partition listed here
             self._committed_offset[tp] = None
-            self._seek_position[tp] = offset
+            self._seek_position[tp] = start.offset
         async with asyncio.timeout(self.chunking.seek_deadline_s / 2):
-            await self._thread.fence_seek(positions)
+            await self._thread.fence_seek(starts)
 
 
 def _message(tp: TP, chunk: Chunk) -> ConsumerMessage:

@@ -10,7 +10,7 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
 from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 
 from streams.chunks.chunk import Record
-from streams.chunks.headers import read_leniently
+from streams.service.records import records_of
 
 
 async def drain(consumer: Any, partitions: Set[Any], timeout_s: float) -> dict[Any, list[Record]]:
@@ -72,29 +72,24 @@ def _read(result: Any) -> list[Record]:
 
 def read_all(batches: Any) -> list[Record]:
     """All visible records of an aiokafka PartitionRecords, moving its `next_fetch_offset` past everything looked at."""
+    # aiokafka's own reader of it, a generator over it: such a cycle keeps what was fetched until the collector comes.
+    batches._records_iterator = None
     records: list[Record] = []
     while batches._records.has_next():
-        batch = batches._records.next_batch()
+        batch = batches._records.raw_batch()
         if batches._check_crcs and not batch.validate_crc():
             message = (
                 f"Kafka sent a batch of {batches._tp} whose checksum is wrong; check the broker's disk and network."
             )
             raise CorruptRecordException(message)
         if not _hidden(batches, batch):
-            run = _records_of(batches, batch)
+            run = records_of(batch, batches._records)
             if run and run[0].offset < batches.next_fetch_offset:  # the middle of a batch was asked for
                 run = [record for record in run if record.offset >= batches.next_fetch_offset]
             records += run
         # The batch's own end, not the last record's: compaction may have removed the tail.
         batches.next_fetch_offset = max(batches.next_fetch_offset, batch.next_offset)
     return records
-
-
-def _records_of(batches: Any, batch: Any) -> list[Record]:
-    try:
-        return list(batch)
-    except UnicodeDecodeError:
-        return read_leniently(batches._records, batch.base_offset)
 
 
 def _hidden(batches: Any, batch: Any) -> bool:

@@ -151,11 +151,12 @@ class Watched:
     def _progress(self) -> Iterator[Finding]:
         """By position, not by fence: commit markers and compaction leave a tail that no fence can reach."""
         consumer, excused = self._consumer(), bool(self.excuse())
-        assigned = consumer.assignment()
+        assigned, stopped = consumer.assignment(), consumer.stopped
         for tp in assigned:
             position, end, _ = consumer.log_state(tp)
             fence = self.fence(tp.topic, tp.partition)
-            todo = end > position or any(last > fence for last in consumer.in_flight(tp))
+            waits = end > position or any(last > fence for last in consumer.in_flight(tp))
+            todo = waits and tp not in stopped
             cause = (
                 f"{tp.topic}[{tp.partition}] makes no progress: applied to {fence}, read to {position}, log end {end}, "
                 f"{len(consumer._paused_partitions)} partitions paused, {len(consumer._buffered_partitions)} full"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,7 @@ from streams.chunks.drain import drain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streams.chunks.chunking import Start
     from streams.chunks.transport import ChunkedApp
 
 
@@ -25,27 +27,35 @@ class RebalanceListener(driver.ConsumerRebalanceListener):
     """Forgets the stamps on every rebalance: nothing drained before the fence seek is trusted."""
 
     def on_partitions_revoked(self, revoked: Iterable[Any]) -> Awaitable[None]:
-        cast("StampingThread", self._thread).prev.clear()
+        self._forget()
         return super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        cast("StampingThread", self._thread).prev.clear()
+        self._forget()
         await super().on_partitions_assigned(assigned)
+
+    def _forget(self) -> None:
+        thread = cast("StampingThread", self._thread)
+        thread.prev.clear()
+        thread.out_of_range.clear()
 
 
 class StampingThread(driver.AIOKafkaConsumerThread):
-    """`prev[tp]`: last offset drained since the last seek, absent before the first; `epoch[tp]`: number of seeks."""
+    """`prev[tp]`: last offset drained since the last seek, absent before the first; `epoch[tp]`: number of seeks.
+
+    `out_of_range`: partitions whose log no longer has what comes next; nothing is fetched of these until a seek.
+    """
 
     mundane_level = "debug"
     prev: dict[TP, int]
     epoch: defaultdict[TP, int]
-    out_of_range: dict[TP, int]
+    out_of_range: set[TP]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.prev = {}
         self.epoch = defaultdict(int)
-        self.out_of_range = {}
+        self.out_of_range = set()
 
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         chunking = cast("ChunkedApp", self.app).chunking
@@ -70,20 +80,30 @@ class StampingThread(driver.AIOKafkaConsumerThread):
             gone.cancel()
             answer.cancel()
 
-    async def fence_seek(self, positions: Mapping[TP, int]) -> None:
-        """Seek and stamp in one step of this thread's loop; what was revoked meanwhile is left to its new owner."""
-        await self.call_thread(self._fence_seek, positions)
+    async def fence_seek(self, starts: Mapping[TP, Start]) -> None:
+        """Seek and stamp in one step of this thread's loop; what was revoked meanwhile is left to its new owner.
 
-    async def _fence_seek(self, positions: Mapping[TP, int]) -> None:
+        What is stopped is not fetched, and has no stamp.
+        """
+        await self.call_thread(self._fence_seek, starts)
+
+    async def _fence_seek(self, starts: Mapping[TP, Start]) -> None:
         consumer = self._ensure_consumer()
-        for tp, offset in positions.items():
+        for tp, start in starts.items():
             self.epoch[tp] += 1
+            self.prev.pop(tp, None)
+            self.out_of_range.discard(tp)
+            kafka_tp = TopicPartition(*tp)
             try:
-                consumer.seek(TopicPartition(*tp), offset)
+                # Sought all the same: while one partition has no position, aiokafka fetches nothing of its node.
+                consumer.seek(kafka_tp, start.offset)
             except IllegalStateError:
-                self.prev.pop(tp, None)
+                continue
+            if start.stopped:
+                consumer.pause(kafka_tp)
             else:
-                self.prev[tp] = offset - 1
+                consumer.resume(kafka_tp)
+                self.prev[tp] = start.offset - 1
 
     async def _fetch_records(
         self,
@@ -99,15 +119,17 @@ class StampingThread(driver.AIOKafkaConsumerThread):
         except NoOffsetForPartitionError:
             return {}  # the fetcher ran before the fence seek
         except OffsetOutOfRangeError as error:
-            self._note_out_of_range(error)
+            self._hold_back(consumer, error)
             return {}
         return self._stamp(found)  # no await between the drain and the stamp
 
-    def _note_out_of_range(self, error: OffsetOutOfRangeError) -> None:
+    def _hold_back(self, consumer: Any, error: OffsetOutOfRangeError) -> None:
         offsets = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-        for tp, offset in offsets.items():
+        for tp in offsets:
             self.prev.pop(TP(*tp), None)
-            self.out_of_range[TP(*tp)] = offset
+            self.out_of_range.add(TP(*tp))
+            with contextlib.suppress(IllegalStateError):  # taken away meanwhile
+                consumer.pause(tp)
 
     def _stamp(self, found: Mapping[Any, Sequence[Record]]) -> dict[TP, Drained]:
         stamped = {}

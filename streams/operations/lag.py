@@ -68,12 +68,13 @@ def waiting(looks: Sequence[QueueLook], delays_ms: Sequence[int], now_ms: int) -
 
 
 def verdict(standings: Sequence[Standing], absent: Sequence[str], most: int) -> list[str]:
-    """Sentences about what is further behind than `most` offsets, or cannot be told."""
+    """Sentences about what stands still, is further behind than `most` offsets, or cannot be told."""
     said = [f"{name} is not in Kafka: run `kairos topics create`." for name in absent]
     unknown = sorted({s.topic for s in standings if s.fence is None})
     said += [f"{name} has no base offset in Redis: run `kairos topics init`." for name in unknown]
+    said += [f"{s.topic}:{s.partition} stands still, alone: {s.hole}" for s in standings if s.hole]
     for standing in sorted(standings, key=lambda s: -s.behind):
-        if standing.behind > most:
+        if standing.behind > most and not standing.hole:
             where = f"{standing.topic}:{standing.partition}"
             said.append(f"{where} is {standing.behind:,} offsets behind, more than {most:,}.")
     return said
@@ -93,6 +94,7 @@ def facts(seen: Seen, looks: Sequence[QueueLook], delays_ms: Sequence[int], now_
                 "end": s.end,
                 "behind": s.behind,
                 "oldest_age_ms": age(s, now_ms),
+                "stopped": s.hole is not None,
             }
             for s in seen.standings
         ],

@@ -14,6 +14,7 @@ from streams.admin import administering, describe, reading
 from streams.chunks.topic_ids import TopicFacts
 from streams.service.redis import Client
 from streams.tables import survey
+from streams.tables.errors import Hole, LostRange, Truncated
 
 OLDEST_WITHIN_S = 5.0
 """How long the times of unapplied records may take to read; what was not read by then stays unknown."""
@@ -24,6 +25,7 @@ class Standing(NamedTuple):
 
     `oldest_ms`: Kafka's time of the oldest record that is not applied, None where there is none or it was not read.
     `empty`: no record lies between the fence and the end, just markers of transactions or what compaction left.
+    `hole`: what keeps workers from reading this one partition on, None where nothing does.
     """
 
     topic: str
@@ -33,6 +35,7 @@ class Standing(NamedTuple):
     fence: int | None
     oldest_ms: int | None = None
     empty: bool = False
+    hole: Hole | None = None
 
     @property
     def behind(self) -> int:
@@ -82,7 +85,20 @@ async def see(kafka: Mapping[str, Any], client: Client, keys: Keys, topics: Topi
         for name, facts in known.items()
         for p in range(facts.partitions)
     }
-    return seen._replace(standings=await _standings(kafka, fences, isolation))
+    standings = await _standings(kafka, fences, isolation)
+    holes = [hole(s, seen.meta(topics, s.topic, s.partition), known[s.topic]) for s in standings]
+    return seen._replace(standings=[s._replace(hole=found) for s, found in zip(standings, holes, strict=True)])
+
+
+def hole(standing: Standing, meta: survey.Meta, facts: TopicFacts) -> Hole | None:
+    """What its log has lost of what its rows need; of another topic under the same name nothing can be said."""
+    topic, partition, fence = standing.topic, standing.partition, standing.fence
+    if fence is None or survey.topic_id(meta, topic) != facts.id:
+        return None
+    end = survey.truncated(meta, topic)
+    if end is not None or standing.beyond:
+        return Truncated(topic, partition, fence + 1, standing.end if end is None else end)
+    return LostRange(topic, partition, fence + 1, standing.start) if standing.lost else None
 
 
 async def _standings(

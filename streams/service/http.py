@@ -12,6 +12,7 @@ from streams.service.addresses import host_ports
 
 Check = Callable[[], Mapping[str, str]]
 """What is missing, each with a sentence; empty when all is well."""
+About = Callable[[], Mapping[str, object]]
 
 
 class Server:
@@ -33,7 +34,7 @@ class Server:
         await self.stop()
 
 
-async def serve(address: str, *, live: Check, ready: Check, registry: CollectorRegistry, about: Check = dict) -> Server:
+async def serve(address: str, *, live: Check, ready: Check, registry: CollectorRegistry, about: About = dict) -> Server:
     """Serve the probes at host:port (port 0 = any free one): 200 when the check finds nothing missing, else 503.
 
     `about` is what /ready tells besides.
@@ -56,7 +57,7 @@ async def serve(address: str, *, live: Check, ready: Check, registry: CollectorR
     return Server(runner, f"{host}:{port}")
 
 
-def _probe(check: Check, name: str, about: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _probe(check: Check, name: str, about: About) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(_: web.Request) -> web.Response:
         missing = dict(check())
         told = {name: not missing, "waiting_for": missing, **about()}

@@ -1,7 +1,8 @@
 """What a table raises.
 
-TableError over Rewind, Stale, Broken and Refused; Refused over NotInitialised, TopicReplaced, Repartitioned, LostRange,
-Truncated, Evicting, OtherDeclaration. The first two steer the reader of a partition, the others end the process.
+TableError over Rewind, Stale, Broken and Refused; Refused over NotInitialised, TopicReplaced, Repartitioned, Hole,
+Evicting, OtherDeclaration; Hole over LostRange and Truncated. The first two steer the reader of a partition, a Hole
+stops one partition, the others end the process.
 """
 
 from __future__ import annotations
@@ -71,24 +72,39 @@ class Repartitioned(Refused):
         )
 
 
-class LostRange(Refused):
+class Hole(Refused):
+    """The log of one partition lost records that its rows need from offset `needed` on; others can be read on."""
+
+    def __init__(self, topic: str, partition: int, needed: int, said: str) -> None:
+        super().__init__(said)
+        self.topic, self.partition, self.needed = topic, partition, needed
+
+
+class LostRange(Hole):
     """The log starts above the next offset that the table needs."""
 
     def __init__(self, topic: str, partition: int, needed: int, log_start: int) -> None:
         super().__init__(
+            topic,
+            partition,
+            needed,
             f"{topic}:{partition} is needed from offset {needed} but its log starts at {log_start}: retention or a "
-            f"delete removed records before they were applied; {REBUILD}, and raise the topic's retention."
+            f"delete removed records before they were applied; {REBUILD}, and raise the topic's retention.",
         )
 
 
-class Truncated(Refused):
-    """The log ends below what the table has applied."""
+class Truncated(Hole):
+    """The log ends, or once ended, below what the table has applied: offsets above its end mean other records now."""
 
     def __init__(self, topic: str, partition: int, needed: int, log_end: int) -> None:
         super().__init__(
-            f"{topic}:{partition} ends at offset {log_end} but the table has applied everything below {needed}: the "
-            f"broker lost records it had served (unclean election or a lost disk); {REBUILD}."
+            topic,
+            partition,
+            needed,
+            f"{topic}:{partition} ended at offset {log_end} when the table had applied everything below {needed}: the "
+            f"broker lost records it had served (unclean election or a lost disk); {REBUILD}.",
         )
+        self.log_end = log_end
 
 
 class Evicting(Refused):

@@ -25,8 +25,8 @@ from streams.features.rows import Layout, Slots
 from streams.service.redis import eviction
 from streams.service.trouble import TROUBLE
 from streams.tables.attempt import Attempt, Verdict, nothing_stale
-from streams.tables.errors import Evicting, NotInitialised, OtherDeclaration, Rewind, Stale
-from streams.tables.part import Chunk, LogFacts, Outcome, Part, TableStats, known_in, refuse_lost_log
+from streams.tables.errors import Evicting, NotInitialised, OtherDeclaration, Rewind, Stale, Truncated
+from streams.tables.part import Chunk, LogFacts, Outcome, Part, TableStats, known_in
 from streams.tables.row_cache import ReadRows
 from streams.tables.store import ItemWrite, Move, Step, Store, UserWrite
 from streams.tables.weather import STALE, Weather, never
@@ -163,9 +163,15 @@ class FencedTable(ABC, Generic[C]):
     async def start_position(self, facts: LogFacts) -> int:
         """The offset to read from: fence + 1, or the base; raises a Refused when offsets do not mean what they did."""
         needed = 1 + await self.reload_fence(facts.topic, facts.partition)
-        self._part(facts.partition).refuse_other_topic(facts)
-        refuse_lost_log(facts, needed)
+        part = self._part(facts.partition)
+        part.refuse_other_topic(facts)
+        part.refuse_lost_log(facts, needed)
         return needed
+
+    async def keep_truncated(self, hole: Truncated) -> None:
+        """Write down that a log was truncated: one that has grown again since does not show it."""
+        tag, field = self.tag(hole.partition), f"t:{hole.topic}"
+        await self.weather.ride("noting a hole", lambda: self.store.set_once(tag, field, str(hole.log_end)))
 
     def release_all(self) -> None:
         """Forget every partition, and free all rows."""

@@ -98,6 +98,7 @@ class Part:
         self.applied: dict[str, int] = {}
         self.base: dict[str, int] = {}
         self.topic_id: dict[str, str] = {}
+        self.truncated: dict[str, int] = {}
         self.partitions: int | None = None
         self.sources: dict[bytes, int] = {}
         self.notes: dict[str, bytes] = {}
@@ -121,7 +122,7 @@ class Part:
             self.forget()
         self.ver = ver
         self.partitions = int(meta[b"n"]) if b"n" in meta else None
-        self.applied, self.base, self.topic_id, self.sources, self.notes = {}, {}, {}, {}, {}
+        self.applied, self.base, self.topic_id, self.truncated, self.sources, self.notes = {}, {}, {}, {}, {}, {}
         for name, value in meta.items():
             what, _, topic = name.partition(b":")
             if what == b"o":
@@ -130,6 +131,8 @@ class Part:
                 self.base[topic.decode()] = int(value)
             elif what == b"i":
                 self.topic_id[topic.decode()] = value.decode()
+            elif what == b"t":
+                self.truncated[topic.decode()] = int(value)
             elif what == b"s":
                 self.sources[name] = int(value)
             elif what == b"w":
@@ -145,15 +148,15 @@ class Part:
         if self.partitions != facts.partitions:
             raise Repartitioned(facts.topic, facts.partition, self.partitions, facts.partitions)
 
+    def refuse_lost_log(self, facts: LogFacts, needed: int) -> None:
+        """Raises Truncated or LostRange when the log does not hold, or once had lost, what comes at `needed`."""
+        log_end = self.truncated.get(facts.topic, facts.log_end)
+        if facts.topic in self.truncated or log_end < needed:
+            raise Truncated(facts.topic, facts.partition, needed, log_end)
+        if facts.log_start > needed:
+            raise LostRange(facts.topic, facts.partition, needed, facts.log_start)
+
 
 def known_in(chunk: Chunk, fence: int) -> int:
     """How many records of a chunk are at or below a fence."""
     return 0 if chunk.first > fence else sum(record.offset <= fence for record in chunk.records)
-
-
-def refuse_lost_log(facts: LogFacts, needed: int) -> None:
-    """Raises Truncated or LostRange when the log does not hold the offset `needed` next."""
-    if facts.log_end < needed:
-        raise Truncated(facts.topic, facts.partition, needed, facts.log_end)
-    if facts.log_start > needed:
-        raise LostRange(facts.topic, facts.partition, needed, facts.log_start)

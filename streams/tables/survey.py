@@ -47,6 +47,12 @@ def fence(meta: Meta, topic: str) -> int | None:
     return None if base is None else int(base) - 1
 
 
+def truncated(meta: Meta, topic: str) -> int | None:
+    """Where a topic's log ended when a worker found it truncated below what was applied, None where none did."""
+    end = meta.get(b"t:" + topic.encode())
+    return None if end is None else int(end)
+
+
 def topic_id(meta: Meta, topic: str) -> str:
     """Id of the topic that a partition was built from, empty where it was never initialised."""
     return meta.get(b"i:" + topic.encode(), b"").decode()

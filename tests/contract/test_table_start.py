@@ -18,7 +18,7 @@ from streams.tables.users import UserTable
 from tests.chunked import LAYOUT, TOPICS, apply_one, change, chunks, facts, records
 from tests.contract.backends import Backend, MakeTable
 
-CLICKS = TOPICS.clicks
+CLICKS, BROWSES = TOPICS.clicks, TOPICS.browses
 
 
 async def test_an_uninitialised_partition_is_refused(backend: Backend, keys: Keys) -> None:
@@ -70,6 +70,20 @@ async def test_a_log_that_is_not_the_same_is_refused(
     await apply_one(table, chunk, change(chunk.records))
     with pytest.raises(error, match=remedy):
         await make().start_position(facts(CLICKS, **said))
+
+
+async def test_a_truncated_log_stays_refused_when_it_has_grown_again(make: MakeTable) -> None:
+    table, log = make(), records(CLICKS, 10)
+    (chunk,) = chunks(CLICKS, log)
+    await apply_one(table, chunk, change(chunk.records))
+    with pytest.raises(Truncated) as found:
+        await table.start_position(facts(CLICKS, log_end=9))
+    assert await make().start_position(facts(CLICKS, log_end=10)) == 10
+    await table.keep_truncated(found.value)
+    with pytest.raises(Truncated, match="ended at offset 9 when the table had applied everything below 10"):
+        await make().start_position(facts(CLICKS, log_end=1_000))
+    await table.initialise(facts(BROWSES))
+    assert await make().start_position(facts(BROWSES)) == 0
 
 
 async def test_the_first_initialisation_wins(make: MakeTable) -> None:

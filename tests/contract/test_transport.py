@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,8 +16,9 @@ from faust.types import TP
 
 from streams.chunks.audit import Audit
 from streams.chunks.chunk import Chunk, LogFacts
-from streams.chunks.chunking import Chunking, LogCut
+from streams.chunks.chunking import Chunking, Start
 from streams.chunks.consumer import ChunkConsumer
+from streams.chunks.holes import Holes
 from streams.chunks.topic_ids import topic_facts
 from streams.chunks.transport import ChunkedApp, RawSchema
 
@@ -53,9 +53,13 @@ class Reader:
         )
         self.app.agent(self.app.topic(topic, schema=RawSchema()), isolated_partitions=True)(self._consume)
 
-    async def positions(self, facts: Sequence[LogFacts]) -> Mapping[TP, int]:
+    async def positions(self, facts: Sequence[LogFacts]) -> Mapping[TP, Start]:
         self.facts += facts
-        return {TP(f.topic, f.partition): self.fences.get((f.topic, f.partition), f.log_start - 1) + 1 for f in facts}
+        return {TP(f.topic, f.partition): self._start(f) for f in facts}
+
+    def _start(self, facts: LogFacts) -> Start:
+        needed = self.fences.get((facts.topic, facts.partition), facts.log_start - 1) + 1
+        return Start(needed, "records were lost" if facts.log_start > needed else "")
 
     async def _consume(self, stream: Any) -> None:
         async for event in stream.noack().events():
@@ -220,23 +224,32 @@ async def test_gaps_of_transactions_are_no_holes(kafka: str, topic: str, reader:
     assert reader.fences[topic, 0] < state.end - 1
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what a crash leaves in Faust's thread
-async def test_a_log_cut_under_the_reader_ends_it(kafka: str, topic: str, reader: Reader) -> None:
+async def test_a_log_cut_under_the_reader_stops_that_partition_alone(
+    kafka: str, topic: str, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
     await send(kafka, topic, numbered(30))
     await reader.app.start()
     await until(lambda: len(reader.records) == 30)
+    holes = Holes(reader.app, say_every_s=2)
+    looking = asyncio.create_task(holes.run())
+    cut = TP(topic, 0)
     async with admin(kafka) as client:
         await client.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=20)})
-    await reader.consumer.rewind(TP(topic, 0), 5)
-    await until(reader.app._crashed.is_set)
-    assert isinstance(reader.app._crash_reason, LogCut)
-    assert "no longer has offset 5" in str(reader.app._crash_reason)
-    await asyncio.wait_for(reader.app.stop(), 30)
-    thread = reader.consumer._thread._thread
-    assert thread is not None
-    await asyncio.to_thread(thread.join, 30)  # mode does not always wait for a crashed thread; this loop outlives it
-    assert not thread.is_alive()
-    gc.collect()
+    reader.fences[topic, 0] = 4
+    await reader.consumer.rewind(cut, 5)
+    await until(lambda: reader.consumer.stopped == {cut: "records were lost"})
+    await send(kafka, topic, numbered(5), partition=0)
+    await send(kafka, topic, numbered(40), partition=1)
+    await until(lambda: reader.fences.get((topic, 1)) == 39)
+    await until(lambda: caplog.text.count("stands still, alone") >= 2)
+    assert reader.fences[topic, 0] == 4
+    assert reader.consumer.drained_to(cut) is None
+
+    reader.fences[topic, 0] = 19  # somebody has mended it
+    await until(lambda: reader.fences[topic, 0] == 34)
+    assert not reader.consumer.stopped
+    assert not reader.app._crashed.is_set()
+    looking.cancel()
 
 
 async def test_the_audit_rewinds_a_fence_that_went_back_on_the_second_look(

@@ -22,8 +22,8 @@ from faust.transport.drivers import aiokafka as driver
 from mode.services import Service
 
 from streams.chunks.consumer import ChunkConsumer
-from streams.chunks.headers import KeptRecords
 from streams.chunks.thread import RebalanceListener, StampingThread
+from streams.service.records import KeptRecords
 
 
 def test_versions_are_the_pinned_ones() -> None:
@@ -134,6 +134,6 @@ def test_the_stock_drain_still_drops_what_lies_below_a_read_offset() -> None:
 
 
 def test_a_fetch_is_read_by_the_reader_that_keeps_its_bytes() -> None:
-    """Else a header name that is no UTF-8 stops its partition for good; see `streams.chunks.headers`."""
+    """Else a header name that is no UTF-8 stops its partition for good; see `streams.service.records`."""
     assert "MemoryRecords(part_data[-1])" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
     assert fetcher.MemoryRecords is KeptRecords

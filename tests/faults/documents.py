@@ -35,10 +35,10 @@ def _where(fault: Fault) -> str:
 
 def _ending(fault: Fault) -> str:
     codes = ", ".join(str(code) for code in sorted(fault.exits))
+    if not codes:
+        return str(fault.ending.value)
     if fault.ending is Ending.HEALS:
-        return (
-            f"{fault.ending.value}; an exit with {codes} is healed by the restart" if codes else str(fault.ending.value)
-        )
+        return f"{fault.ending.value}; an exit with {codes} is healed by the restart"
     return f"{fault.ending.value} ({codes})"
 
 

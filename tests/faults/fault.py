@@ -21,6 +21,7 @@ class Ending(Enum):
 
     HEALS = "heals by itself"
     RESTARTS = "the process exits with a line that names cause and remedy, and its restart heals"
+    STOPS = "that partition stops alone until an operator rebuilds, the others go on"
     REFUSED = "the start is refused until an operator decides"
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from random import Random
 
+import orjson
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -21,7 +22,7 @@ from tests.faults.watch import fences_of
 
 ENDED = (EXIT_REFUSED, EXIT_AGAIN)
 REFUSED_WITHIN_S = 75.0
-COMPACTING_S = 6.0
+COMPACTING_S, UNHEARD_S = 6.0, 1.0
 
 
 @fault("kafka", cuts=True)
@@ -35,21 +36,21 @@ async def log_cut_below_the_fence(stage: Stage, random: Random) -> AsyncIterator
     yield
 
 
-@fault("kafka", ending=Ending.REFUSED, exits=ENDED, cuts=True)
+@fault("kafka", ending=Ending.STOPS, cuts=True)
 async def log_cut_above_the_fence(stage: Stage, random: Random) -> AsyncIterator[None]:
-    """Retention removes records before they were applied: those are lost, and the operator rebuilds from the rest."""
-    topic = random.choice(stage.topics.user_inputs)
+    """Retention removes records of a partition before they were applied: those are lost, and the operator rebuilds
+    from the rest."""
+    place = random.choice(stage.topics.user_inputs), random.randrange(PARTITIONS)
     for worker in stage.workers:
         worker.pause()
-    await asyncio.sleep(2)
-    async with stage.admin() as admin:
-        ends = await _ends(stage, topic)
-        await admin.delete_records({TopicPartition(topic, p): RecordsToDelete(end) for p, end in ends.items()})
-    stage.truth.forget(topic)
+    await _unheard(stage, place, time.monotonic() + UNHEARD_S)
+    end = (await _ends(stage, place[0]))[place[1]]
+    await _cut(stage, place[0], {place[1]: end})
+    stage.truth.forget(*place)
     for worker in stage.workers:
         worker.resume()
     yield
-    await _refused(stage)
+    await _stopped_alone(stage, place, end)
     await stage.rebuild()
 
 
@@ -169,6 +170,32 @@ async def _ends(stage: Stage, topic: str) -> dict[int, int]:
         return {tp.partition: end for tp, end in ends.items()}
     finally:
         await consumer.stop()
+
+
+async def _unheard(stage: Stage, place: Place, since_s: float) -> None:
+    """Wait for a record that came to a partition later than this, which is too late for any answer under way."""
+
+    async def came() -> bool:
+        return stage.truth.newest_s(place) > since_s
+
+    await until(came, 30, f"a record for {place[0]}:{place[1]}")
+
+
+async def _stopped_alone(stage: Stage, place: Place, end: int) -> None:
+    """Wait until a worker tells that a partition stands still below its hole, while every other one moves on."""
+    name = f"{place[0]}:{place[1]}"
+
+    async def told() -> bool:
+        pages = [await asyncio.to_thread(worker.ask, "/ready") for worker in stage.workers]
+        return any(status == 200 and name in orjson.loads(body)["stopped"] for status, body in pages)
+
+    await until(told, REFUSED_WITHIN_S, f"the word that {name} stands still")
+    others = {(topic, p): end for topic in stage.topics.user_inputs
+              for p, end in (await _ends(stage, topic)).items() if (topic, p) != place}  # fmt: skip
+    await until(lambda: _applied(stage, others), 60, "the application of all the other partitions")
+    if (stands := (await _fences(stage)).get(place, -1)) >= end - 1:
+        message = f"{name} was read on to {stands} over its hole, which ends at {end}"
+        raise FaultError(message)
 
 
 async def _refused(stage: Stage) -> None:

@@ -137,6 +137,7 @@ async def redis_loading(stage: Stage, random: Random) -> AsyncIterator[None]:
     """Valkey starts again from a snapshot that takes a while: every call is answered with LOADING."""
     valkey = stage.servers.primary()
     with client(valkey) as server:
+        server.mset(FILLER)
         server.bgrewriteaof()
 
     async def rewritten() -> bool:
@@ -146,7 +147,18 @@ async def redis_loading(stage: Stage, random: Random) -> AsyncIterator[None]:
     await until(rewritten, 30, "the end of the rewriting of the log")
     await asyncio.to_thread(valkey.kill)
     await asyncio.to_thread(valkey.start)
+    with client(valkey) as server:
+        server.unlink(*FILLER)
+        stats = {name: dict(stat) for name, stat in server.info("commandstats").items()}
+    # PING is what the start waits with; what else was refused meanwhile, the services had asked.
+    if not any(stat["rejected_calls"] for name, stat in stats.items() if name != "cmdstat_ping"):
+        message = "no call of a service was answered with LOADING"
+        raise FaultError(message)
     yield
+
+
+FILLER = {f"filler:{number}": "" for number in range(6_000)}
+"""Keys that take three seconds to load: longer than a service waits between two tries."""
 
 
 @fault("redis", lasts_s=(5, 10), layouts=SINGLE, needs=("proxy",), exits=AWAY_EXITS)

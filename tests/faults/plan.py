@@ -103,26 +103,29 @@ def _goes_with(fault: Fault, chosen: Sequence[Fault]) -> bool:
     """Whether a run with all of them still has an ending that can be told, and a reasonable length."""
     together = [*chosen, fault]
     targets = [each.target for each in together]
-    refused = sum(each.ending is Ending.REFUSED for each in together)
+    rebuilt = sum(_is_rebuilt(each) for each in together)
     long = sum(each.lasts_s[1] for each in together if targets.count(each.target) > 1)
     return (
         bool(frozenset.intersection(*[each.layouts for each in together]))
         and not (any(each.forgets for each in together) and any(each.cuts for each in together))
-        and (refused == 0 or (refused == 1 and all(each.target != "kafka" for each in together if not _refuses(each))))
+        and (
+            rebuilt == 0 or (rebuilt == 1 and all(each.target != "kafka" for each in together if not _is_rebuilt(each)))
+        )
         and long <= LONGEST_S
     )
 
 
-def _refuses(fault: Fault) -> bool:
-    return fault.ending is Ending.REFUSED
+def _is_rebuilt(fault: Fault) -> bool:
+    """Whether an operator builds the tables anew at its end."""
+    return fault.ending in (Ending.STOPS, Ending.REFUSED)
 
 
 def _timed(random: Random, chosen: Sequence[Fault]) -> tuple[Planned, ...]:
-    """Times for all: faults of one target follow each other, others overlap as it comes; a refusal comes last."""
+    """Times for all: faults of one target follow each other, others overlap as it comes; a rebuild comes last."""
     free_s: dict[str, float] = {}
     timed = []
-    for fault in sorted(random.sample(chosen, len(chosen)), key=_refuses):
-        earliest_s = max(free_s.values(), default=WARM_S) if _refuses(fault) else free_s.get(fault.target, WARM_S)
+    for fault in sorted(random.sample(chosen, len(chosen)), key=_is_rebuilt):
+        earliest_s = max(free_s.values(), default=WARM_S) if _is_rebuilt(fault) else free_s.get(fault.target, WARM_S)
         start_s = round(earliest_s + random.uniform(*BETWEEN_S), 2)
         planned = Planned(fault.name, start_s, round(random.uniform(*fault.lasts_s), 2))
         free_s[fault.target] = planned.end_s + 1.0

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +20,13 @@ from tests.faults import log, tables
 from tests.faults.answers import judge_answers
 from tests.faults.fault import Fault, FaultError
 from tests.faults.log import meant
+from tests.faults.pages import Pages
 from tests.faults.plan import AFTER_S, Plan, Planned
 from tests.faults.stage import PARTITIONS, Stage
+from tests.faults.supervised import Supervised
 from tests.faults.traffic import GOOD
 from tests.faults.verdict import Verdict, judge_exits, judge_letters, judge_log, judge_rows
-from tests.faults.watch import AWAY, Span, Watch, places, recoveries_s, stuck_s, went_back
+from tests.faults.watch import AWAY, Span, Watch, idle_s, places, recoveries_s, stuck_s, went_back
 
 DRAIN_S = 120.0
 STUCK_S = 60.0
@@ -69,8 +71,8 @@ class Run:
         return verdict
 
     async def _story(self, stage: Stage, verdict: Verdict) -> None:
-        watch = Watch(stage)
-        tasks = [asyncio.create_task(watch.run())]
+        watch, pages = Watch(stage), Pages(stage)
+        tasks = [asyncio.create_task(watch.run()), asyncio.create_task(pages.run())]
         try:
             await self._before(stage, watch)
             tasks.append(producing := asyncio.create_task(stage.producer.run()))
@@ -84,6 +86,7 @@ class Run:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self._judge_times(stage, watch, verdict)
+        pages.judge(verdict)
         await self._judge(stage, verdict)
 
     async def _before(self, stage: Stage, watch: Watch) -> None:
@@ -132,12 +135,13 @@ class Run:
         verdict.complain(max(left, 0), f"affected users still waiting {DRAIN_S:.0f} s after the load")
 
     def _judge_times(self, stage: Stage, watch: Watch, verdict: Verdict) -> None:
-        starts_s = [process.started_s for process in stage.workers]
-        starts_s += [end.at_s for process in stage.workers for end in process.exits]
         verdict.recoveries_s = recoveries_s(watch.samples, self.spans)
-        verdict.stuck_s = stuck_s(watch.samples, self.spans, starts_s)
+        verdict.stuck_s = stuck_s(watch.samples, self.spans, _starts_s(stage.workers))
+        verdict.idle_s = idle_s(watch.samples, self.spans, _starts_s(stage.models))
         if verdict.stuck_s > STUCK_S:
             verdict.complain(1, f"standstill of {verdict.stuck_s:.0f} s with work waiting")
+        if verdict.idle_s > STUCK_S:
+            verdict.complain(1, f"standstill of the model workers of {verdict.idle_s:.0f} s with users due")
         logs = (path.read_text(errors="replace") for process in stage.workers for path in process.logs())
         noticed = went_back(watch.samples) or any(REWOUND.search(text) for text in logs)
         if any(fault.forgets for fault in self.faults) and not noticed:
@@ -167,6 +171,11 @@ class Run:
         sent, decided = ([r for place in answers if place[0] == t for r in found[place]] for t in
                          (topics.recommendations, topics.decisions))  # fmt: skip
         judge_answers(verdict, events, [r for r in sent if _ours(r, stage.namespace)], decided)
+
+
+def _starts_s(processes: Sequence[Supervised]) -> list[float]:
+    """When processes began or ended."""
+    return [process.started_s for process in processes] + [end.at_s for p in processes for end in p.exits]
 
 
 def _ours(record: Any, namespace: str) -> bool:

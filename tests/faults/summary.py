@@ -77,6 +77,10 @@ def figures(results: Sequence[Result], skipped: Mapping[str, str]) -> list[Figur
             "stuck_s_max", max((v.stuck_s for v in verdicts), default=None), "s", (AT_MOST, LONGEST_STANDSTILL_S),
             "longest standstill of a partition with work waiting and no fault",
         ),
+        figure(
+            "idle_s_max", max((v.idle_s for v in verdicts), default=None), "s", (AT_MOST, LONGEST_STANDSTILL_S),
+            "longest time without a decision while users were due and no fault",
+        ),
         figure("exits_stuck", ended.count(EXIT_STUCK), "", None, f"by the liveness rule; {len(ended)} exits in all"),
         figure("skipped", len(skipped), "", None, "; ".join(f"{k}: {v}" for k, v in skipped.items()) or "no fault"),
     ]  # fmt: skip

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -116,14 +117,21 @@ class Supervised:
 
     def ready(self) -> bool:
         """Whether its probe says that it serves."""
+        return self.ask("/ready")[0] == 200
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """Status and body of one of its pages; status 0 while it serves none."""
         said = self.logs()[-1].read_text(errors="replace") if self._starts else ""
-        if (found := re.search(r"http://127\.0\.0\.1:\d+/ready", said)) is None:
-            return False
+        if (found := re.search(r"http://(127\.0\.0\.1:\d+)/ready", said)) is None:
+            return 0, ""
         try:
-            with urllib.request.urlopen(found[0], timeout=2) as answer:
-                return bool(answer.status == 200)
+            with urllib.request.urlopen(f"http://{found[1]}{path}", timeout=2) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as answer:
+            with answer:
+                return answer.code, answer.read().decode()
         except OSError:
-            return False
+            return 0, ""
 
     def logs(self) -> list[Path]:
         return [self.folder / f"{self.name}.{number}.log" for number in range(self._starts)]

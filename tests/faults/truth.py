@@ -35,10 +35,14 @@ class Truth:
         at = bisect_right(self._offsets[place], fence)
         return self._since_s[place][at] if at < len(self._offsets[place]) else None
 
-    def forget(self, topic: str) -> None:
-        """A topic is gone, and with it what was acknowledged in it."""
+    def newest_s(self, place: Place) -> float:
+        """When the newest record of a place was acknowledged; 0 before the first."""
+        return max(self._since_s[place], default=0.0)
+
+    def forget(self, topic: str, partition: int | None = None) -> None:
+        """A topic, or one partition of it, is gone, and with it what was acknowledged there."""
         for book in (self.records, self._offsets, self._since_s):
-            for place in [place for place in book if place[0] == topic]:
+            for place in [place for place in book if place[0] == topic and partition in (None, place[1])]:
                 del book[place]
 
     @property

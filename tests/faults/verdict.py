@@ -34,6 +34,7 @@ class Verdict:
     lost, doubled: events by the totals of users and kinds, missing and superfluous; wrong_rows: rows of users, items
     and catalogue that differ in anything; unburied: poison without a dead letter; twins: items pushed twice to one user
     under different dedup keys; orphans: candidates without their decision; unanswered: affected users without any;
+    stuck_s, idle_s: longest standstill of a partition, and of the model workers, with work waiting and nothing broken;
     exits: processes that ended by themselves, and with what.
     """
 
@@ -48,6 +49,7 @@ class Verdict:
     candidates: int = 0
     recoveries_s: list[float] = field(default_factory=list)
     stuck_s: float = 0.0
+    idle_s: float = 0.0
     exits: list[tuple[str, int]] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
@@ -141,7 +143,7 @@ def judge_exits(verdict: Verdict, lasted: Sequence[tuple[Fault, Span]], exits: S
     silent = [end for end in own if " critical " not in end.said]
     verdict.complain(len(silent), "exits without a word of the cause", [(e.process, e.code, e.said) for e in silent])
     for fault, _ in lasted:
-        if fault.ending is not Ending.HEALS and not any(end.code in fault.exits for end in own):
+        if fault.exits and fault.ending is not Ending.HEALS and not any(end.code in fault.exits for end in own):
             verdict.complain(1, f"ending that did not come: {fault.name} should have ended as: {fault.ending.value}")
 
 

@@ -7,12 +7,14 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisClusterException, RedisError
 
 from schemas.keys import Keys
+from streams.tables.survey import queues
 from tests.faults.stage import ITEM_PARTITIONS, PARTITIONS, Stage
 from tests.faults.truth import Place
 
@@ -23,11 +25,16 @@ AWAY = (KafkaError, RedisError, RedisClusterException, OSError, TimeoutError)
 
 @dataclass(frozen=True)
 class Sample:
-    """One look: for how long the oldest waiting record of each partition has waited, and the fences."""
+    """One look: for how long the oldest waiting record of each partition has waited, and the fences.
+
+    due: users whose deadline has come or whom a model worker holds; decided: decisions so far.
+    """
 
     at_s: float
     lags_s: dict[Place, float]
     fences: dict[Place, int]
+    due: int = 0
+    decided: int = 0
 
     @property
     def recovered(self) -> bool:
@@ -67,10 +74,12 @@ class Watch:
             await consumer.stop()
             await redis.aclose()
 
-    async def _look(self, consumer: AIOKafkaConsumer, redis: object) -> Sample:
+    async def _look(self, consumer: AIOKafkaConsumer, redis: Any) -> Sample:
         topics = self.stage.topics
         ends = await consumer.end_offsets([TopicPartition(topics.deltas, p) for p in range(ITEM_PARTITIONS)])
+        decided = await consumer.end_offsets([TopicPartition(topics.decisions, p) for p in range(PARTITIONS)])
         fences = await fences_of(self.stage, redis)
+        looks = await queues(redis, self.stage.keys, range(PARTITIONS), time.time_ns() // 1_000_000)
         now_s = time.monotonic()
         lags_s: dict[Place, float] = {}
         for tp, end in ends.items():
@@ -81,7 +90,8 @@ class Watch:
         for place in places(self.stage):
             since_s = self.stage.truth.waiting_since_s(place, fences.get(place, -1))
             lags_s[place] = 0.0 if since_s is None else now_s - since_s
-        return Sample(now_s, lags_s, fences)
+        due = sum(look.due + look.leased for look in looks)
+        return Sample(now_s, lags_s, fences, due, sum(decided.values()))
 
 
 def places(stage: Stage) -> list[Place]:
@@ -156,10 +166,8 @@ def stuck_s(samples: Sequence[Sample], spans: Sequence[Span], starts_s: Sequence
     """Longest time that a partition with work waiting stood still with no fault about; starts of workers excuse."""
     longest_s = 0.0
     moved: dict[Place, tuple[int, float]] = {}
-    excuses_s = sorted([*starts_s, *(end_s for _, end_s in spans)])
     for sample in samples:
-        under_fault = any(start_s <= sample.at_s <= end_s for start_s, end_s in spans)
-        excused_s = max([at_s for at_s in excuses_s if at_s <= sample.at_s], default=0.0)
+        under_fault, excused_s = _excuse(sample, spans, starts_s)
         for place, lag_s in sample.lags_s.items():
             fence = sample.fences.get(place, -1)
             before, moved_s = moved.get(place, (-2, sample.at_s))
@@ -169,3 +177,22 @@ def stuck_s(samples: Sequence[Sample], spans: Sequence[Span], starts_s: Sequence
             if lag_s > 0 and not under_fault:
                 longest_s = max(longest_s, sample.at_s - max(moved_s, excused_s, sample.at_s - lag_s))
     return longest_s
+
+
+def idle_s(samples: Sequence[Sample], spans: Sequence[Span], starts_s: Sequence[float]) -> float:
+    """Longest time that users were due and nothing was decided, with no fault about; starts of model workers excuse."""
+    longest_s = moved_s = 0.0
+    before = -1
+    for sample in samples:
+        if sample.decided != before or not sample.due:
+            before, moved_s = sample.decided, sample.at_s
+        under_fault, excused_s = _excuse(sample, spans, starts_s)
+        if not under_fault:
+            longest_s = max(longest_s, sample.at_s - max(moved_s, excused_s))
+    return longest_s
+
+
+def _excuse(sample: Sample, spans: Sequence[Span], starts_s: Sequence[float]) -> tuple[bool, float]:
+    """Whether a fault lasts at a look, and when the last fault ended or process started before it."""
+    excuses_s = (at_s for at_s in (*starts_s, *(end_s for _, end_s in spans)) if at_s <= sample.at_s)
+    return any(start_s <= sample.at_s <= end_s for start_s, end_s in spans), max(excuses_s, default=0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.watch import Sample, grouped, recoveries_s, stuck_s, went_back
+from tests.faults.watch import Sample, grouped, idle_s, recoveries_s, stuck_s, went_back
 
 PLACE = ("clicks", 0)
 
@@ -49,6 +49,18 @@ def test_standing_still_counts_only_with_work_and_without_a_fault() -> None:
     assert stuck_s(still, [(6.0, 12.0)], []) == 7.0
     assert stuck_s(still, [], [15.0]) == 9.0
     assert stuck_s(samples({float(at): 0.0 for at in range(20)}, {}), [], []) == 0.0
+
+
+def test_model_workers_are_idle_only_while_users_are_due_and_nothing_is_decided() -> None:
+    def looks(due: int, decided: list[int]) -> list[Sample]:
+        return [Sample(float(at_s), {}, {}, due, count) for at_s, count in enumerate(decided)]
+
+    stopped = [*range(6), *[5] * 14]
+    assert idle_s(looks(3, stopped), [], []) == 14.0
+    assert idle_s(looks(3, stopped), [(6.0, 12.0)], []) == 7.0
+    assert idle_s(looks(3, stopped), [], [15.0]) == 9.0
+    assert idle_s(looks(0, stopped), [], []) == 0.0
+    assert idle_s(looks(3, list(range(20))), [], []) == 0.0
 
 
 def test_a_fence_that_goes_back_is_seen() -> None:

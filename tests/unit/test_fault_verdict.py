@@ -145,6 +145,7 @@ def test_an_item_may_come_twice_under_one_key_only() -> None:
 
 HEALS = FAULTS["redis-killed"]
 REFUSED = next(fault for fault in FAULTS.values() if fault.ending is Ending.REFUSED)
+STOPS = next(fault for fault in FAULTS.values() if fault.ending is Ending.STOPS)
 SAID = "10:00:00 critical streams.worker: Redis is away. Start it."
 
 
@@ -159,6 +160,8 @@ SAID = "10:00:00 critical streams.worker: Redis is away. Start it."
         (HEALS, 0, "", False, 0),
         (REFUSED, EXIT_REFUSED, SAID, False, 0),
         (REFUSED, -9, "", True, 1),
+        (STOPS, -9, "", True, 0),
+        (STOPS, EXIT_REFUSED, SAID, False, 1),
     ],
 )
 def test_processes_end_as_the_fault_says(fault: Fault, code: int, said: str, ours: bool, complaints: int) -> None:

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from streams.chunks.topic_ids import TopicFacts
 from streams.features.declaration import DEFAULT
 from streams.operations.lag import facts, page, totals, verdict, waiting
-from streams.operations.standing import Seen, Standing
+from streams.operations.standing import Seen, Standing, hole
 from streams.tables.survey import QueueLook, Waiting
 
 NOW_MS = 1_800_000_000_000
@@ -38,6 +39,30 @@ def test_a_fence_that_was_never_set_is_unknown_and_not_behind() -> None:
 def test_a_log_cut_above_the_fence_has_lost_offsets() -> None:
     assert standing(start=10, fence=4).lost == 5
     assert standing(start=5, fence=4).lost == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (standing(start=10, fence=4), "needed from offset 5 but its log starts at 10"),
+        (standing(end=90, fence=99), "ended at offset 90 when the table had applied everything below 100"),
+        (standing(start=5, fence=4), None),
+        (standing(fence=None, start=5), None),
+    ],
+)
+def test_a_partition_whose_log_lost_records_stands_still(found: Standing, said: str | None) -> None:
+    name, facts = found.topic, TopicFacts("id", 4)
+    told = hole(found, {b"i:" + name.encode(): b"id"}, facts)
+    assert (said in str(told)) if said else told is None
+    assert hole(found, {b"i:" + name.encode(): b"before"}, facts) is None, "that one is another topic"
+    if told:
+        (sentence,) = verdict([found._replace(hole=told)], [], 10)
+        assert sentence.startswith(f"{name}:0 stands still, alone: {name}:0")
+
+
+def test_a_log_that_was_truncated_and_has_grown_since_stays_stopped() -> None:
+    meta = {b"i:events.clicks.v1": b"id", b"t:events.clicks.v1": b"90"}
+    assert "ended at offset 90" in str(hole(standing(end=500, fence=99), meta, TopicFacts("id", 4)))
 
 
 def test_totals_are_by_topic_with_the_worst_partition_and_the_oldest_record() -> None:
