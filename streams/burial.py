@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -29,7 +30,8 @@ Meta = Mapping[bytes, bytes]
 class Burial:
     """The dead letters of one side of `namespace`, which may be live in `installation` or not.
 
-    `tag` names a partition's keys of that side; `weather` rides out trouble with Redis.
+    `tag` names a partition's keys of that side; `weather` rides out trouble with Redis. `sent` counts by reason what
+    was sent here.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Burial:
     ) -> None:
         self.sink, self.client, self.weather = sink, client, weather
         self.namespace, self.installation = namespace, installation
+        self.sent: Counter[str] = Counter()
         self._tag = tag
         self._held: dict[int, str] = {}
 
@@ -60,6 +63,7 @@ class Burial:
                 ours, left, live = await self.weather.ride("asking who sends dead letters", judging)
                 if ours:
                     await self.sink.send(ours)
+                    self.sent.update(letter.reason for letter in ours)
                 if left:
                     if time.monotonic() - since_s > PATIENCE_S:
                         self._held[partition] = _sentence(left[0], live)

@@ -98,9 +98,7 @@ class Wiring:
         pipeline.stats.on_chunk = self._chunks.labels(USERS).observe
         table.stats.on_script = self._scripts.labels(USERS).observe
         self.words |= {
-            "kairos_dead_letters": metrics.Words(
-                "Records buried, by reason.", "reason", lambda: pipeline.stats.rejects
-            ),
+            "kairos_dead_letters": metrics.Words("Records buried, by reason.", "reason", lambda: burial.sent),
             "kairos_results": metrics.Words("Records left out or converted.", "result", lambda: pipeline.stats.results),
             "kairos_late": metrics.Words("Late events, by outcome.", "outcome", lambda: table.late),
         }
@@ -118,9 +116,7 @@ class Wiring:
         table.stats.on_script = self._scripts.labels(ITEMS).observe
         stats = pipeline.stats
         self.words |= {
-            "kairos_item_dead_letters": metrics.Words(
-                "Item records buried, by reason.", "reason", lambda: stats.rejects
-            ),
+            "kairos_item_dead_letters": metrics.Words("Item records buried, by reason.", "reason", lambda: burial.sent),
             "kairos_catalogue_records": metrics.Words("Catalogue records.", "result", lambda: stats.catalogue),
             "kairos_deltas": metrics.Words("Item deltas by outcome.", "outcome", lambda: table.deltas),
         }

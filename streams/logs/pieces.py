@@ -188,7 +188,7 @@ def _parquet(content: IO[bytes], path: Path, lines: int) -> Iterator[Lines]:
 
 def _malformed(path: Path, line: int | None, good: int, why: str) -> LogError:
     where = "" if line is None else f" in line {line:,}"
-    msg = f"{path.name} is malformed{where}: {why[:300].rstrip('.')}. The {good:,} lines before it were good."
+    msg = f"{path.name} is malformed{where}: {why[:300].rstrip('.')}. Good lines before it: {good:,}."
     return LogError(msg)
 
 

@@ -14,8 +14,8 @@ from rich.text import Text
 from streams.features.declaration import CLASSES
 from streams.operations import asking
 from streams.operations.aligned import aligned
-from streams.operations.spans import span
 from streams.operations.standing import Seen, Standing, see
+from streams.service.spans import span
 from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.tables.survey import QueueLook, queues
 

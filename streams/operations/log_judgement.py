@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from streams.operations.spans import span
 from streams.service.findings import Finding, State
+from streams.service.spans import span
 
 MOST_LEFT_OUT, FEW_LEFT_OUT = 0.5, 0.05
 MOST_REJECTS = 0.05

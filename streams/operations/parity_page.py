@@ -15,7 +15,7 @@ from rich.table import Table
 from streams.features.declaration import DEFAULT, Declaration
 from streams.features.features_file import load
 from streams.operations.comparing import Tally
-from streams.operations.parity import Parity, Sample, kinds
+from streams.operations.parity import Parity, ParityError, Sample, kinds
 from streams.service import logs, settings
 from streams.service.redis import connect
 from streams.service.trouble import TROUBLE
@@ -88,6 +88,9 @@ async def _parity(tools: Tools, asked: Any, declarations: Mapping[int, Declarati
             good &= tally.good
             telling.facts(**{kind.name: facts(tally)})
             _show(telling, kind.name, tally, asked.a, asked.b)
+    except ParityError as error:
+        telling.complain(str(error))
+        return telling.end(error.exit_code)
     except TROUBLE as error:
         telling.complain(f"Redis does not answer ({error}): set KAIROS_REDIS to where it is.")
         return telling.end(BAD)

@@ -40,8 +40,8 @@ WITHIN_S = 90.0
 MOMENT_S, LEVEL_WITHIN_S = 2.0, 10.0
 """How long the old namespace may take to apply what the run has: first while both follow the log, then at the most."""
 LOGS_KEPT = 8
-FILES = "file:"
-"""What the names of files begin with that were folded into a run: nobody follows them."""
+Log = tuple[str, int, bytes]
+"""A topic, one of its partitions, and the topic's id: a topic that was created again is another log."""
 
 
 class NotYetError(Exception):
@@ -55,7 +55,8 @@ class Promotion:
 
     def __init__(self, client: Client, settings: StreamSettings, plan: Plan, hear: Callable[..., None]) -> None:
         self.client, self.settings, self.plan, self.hear = client, settings, plan, hear
-        self.installation = settings.connections.namespace
+        self.installation, self.topics = settings.connections.namespace, settings.connections.topics
+        self._shared = {*self.topics.user_inputs, self.topics.items}
         self.seconds: dict[str, float] = {}
         self._turn = Turn(client, self.installation, f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
 
@@ -91,18 +92,24 @@ class Promotion:
         plan, within = self.plan, self.settings.within(self.plan.target)
         if plan.lag > SOON or plan.force.step:  # what was seen while another promotion was under way is no lag
             await CatchingUp(self.client, within, force.live, self._tell_lag).run()
-        # Who is queued in the run by what the old namespace has applied as well is queued, or was scored, there.
-        if await self._level(plan.target, force.live, MOMENT_S):
-            gone = await queues.empty(self.client, plan.keys, plan.partitions, self._turn.until_ms)
-            if gone and not await self._level(plan.target, force.live, LEVEL_WITHIN_S):
-                text = (
-                    f"Namespace {force.live} does not apply what {plan.target} has applied: see that `kairos worker` "
-                    "runs, and start this again. Nothing has moved."
-                )
-                raise NotYetError(text)
-        else:
+        lacking = await self._lacking(force.live, plan.target, MOMENT_S)
+        if lacking:
             await bury(self.client, within, force.live, self._keep_turn)
+        # Who is queued in the run by what the old namespace has applied as well is queued, or was scored, there.
+        if lacking.isdisjoint(self.topics.user_inputs):
+            await self._empty_queues(force)
         return force
+
+    async def _empty_queues(self, force: InForce) -> None:
+        target = self.plan.target
+        if not await queues.empty(self.client, self.plan.keys, self.plan.partitions, self._turn.until_ms):
+            return
+        if not (await self._lacking(force.live, target, LEVEL_WITHIN_S)).isdisjoint(self.topics.user_inputs):
+            text = (
+                f"Namespace {force.live} does not apply what {target} has applied: see that `kairos worker` runs, and "
+                "start this again. Nothing has moved."
+            )
+            raise NotYetError(text)
 
     async def _tell_lag(self, left: int) -> None:
         self.hear("catching up", left)
@@ -147,36 +154,30 @@ class Promotion:
         counts = [await partitions_of(self.client, keys.user_tag(0)) or 0 for keys in (old, new)]
         return await queues.move(self.client, old, new, *counts)
 
-    async def _fences(self, namespace: str) -> list[dict[tuple[str, bytes], int]]:
-        """Last applied offsets of users by partition, then by topic and what that topic's id is."""
-        keys = Keys(namespace)
-        count = await partitions_of(self.client, keys.user_tag(0)) or 0
-        metas = await scan.metas(self.client, [keys.user_tag(p) for p in range(count)])
-        return [
-            {
-                (topic, meta.get(f"i:{topic}".encode(), b"")): at
-                for topic, at in scan.fences(meta).items()
-                if not topic.startswith(FILES)
-            }
-            for meta in metas
-        ]
+    async def _fences(self, namespace: str) -> dict[Log, int]:
+        """Last applied offsets of what both sides read; a namespace's own deltas are no log that another one has."""
+        keys, found = Keys(namespace), dict[Log, int]()
+        for tag in (keys.user_tag, keys.item_tag):
+            count = await partitions_of(self.client, tag(0)) or 0
+            for partition, meta in enumerate(await scan.metas(self.client, [tag(p) for p in range(count)])):
+                fences = {topic: at for topic, at in scan.fences(meta).items() if topic in self._shared}
+                found |= {(topic, partition, meta.get(f"i:{topic}".encode(), b"")): at for topic, at in fences.items()}
+        return found
 
     async def _behind(self, ahead: str, behind: str) -> int:
-        """Records of users that `ahead` has applied and `behind` has not, of topics that both were built from."""
-        # Not strict: a topic that has grown since keeps the offsets of the partitions that it had.
-        pairs = zip(await self._fences(ahead), await self._fences(behind), strict=False)
-        return sum(max(0, one[topic] - other[topic]) for one, other in pairs for topic in one.keys() & other.keys())
+        """Records that `ahead` has applied and `behind` has not, of logs that both were built from."""
+        one, other = await self._fences(ahead), await self._fences(behind)
+        return sum(max(0, one[log] - other[log]) for log in one.keys() & other.keys())
 
-    async def _level(self, ahead: str, behind: str, within_s: float) -> bool:
-        """Whether `behind` has applied, or applies soon, all that `ahead` has applied by now."""
+    async def _lacking(self, namespace: str, ahead: str, within_s: float) -> set[str]:
+        """Topics of which a namespace has not applied, and does not within so long, all that `ahead` has by now."""
         seen = await self._fences(ahead)
         until_s = time.monotonic() + within_s
         while True:
-            pairs = zip(seen, await self._fences(behind), strict=False)
-            if all(other.get(topic, -1) >= at for one, other in pairs for topic, at in one.items()):
-                return True
-            if time.monotonic() >= until_s:
-                return False
+            has = await self._fences(namespace)
+            lacking = {log[0] for log, at in seen.items() if has.get(log, -1) < at}
+            if not lacking or time.monotonic() >= until_s:
+                return lacking
             await self._keep_turn()
             await asyncio.sleep(PAUSE_S)
 

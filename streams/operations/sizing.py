@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from streams.operations.spans import span
+from streams.service.spans import span
 from streams.tables.memory_use import MemoryUse
 
 GIB = 1 << 30

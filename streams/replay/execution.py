@@ -94,8 +94,9 @@ class Execution:
 
     async def _do(self, made: Crew, job: Job, what: str) -> Said:
         total = sum(r.records for r in job.ranges) + (job.file.records if job.file else 0)
+        begun = await self.ground.settled(self.name, job.ranges)
         began_s = time.monotonic()
-        with self.tell.progress(what, total) as bar:
+        with self.tell.progress(what, total, begun=begun) as bar:
             said = await made.do(job, bar.at)
         told = {name: said.counts.get(name, 0) for name in ("events", "work_ms", "cpu_ms")}
         self._steps.append(

@@ -68,7 +68,7 @@ def survey_lines(path: Path, name: str) -> Surveyed:
                 unit, ts_ms = in_ms(_head(line).ts_ms)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 message = (
-                    f"{name} line {lines} is no event: {error}. The {events:,} lines before it were good, and nothing "
+                    f"{name} line {lines} is no event: {error}. Good lines before it: {events:,}. Nothing "
                     "was written: mend or remove the line; a file of other columns needs --map."
                 )
                 raise FileError(message) from error

@@ -14,9 +14,12 @@ from streams.replay.job import FileJob, Mode
 from streams.replay.moments import iso
 from streams.replay.ranges import Range
 from streams.replay.register import Run
+from streams.service import spans
 
 ASSUMED_PER_S = 60_000
 """Records a second and process, until a run of this installation has measured it."""
+START_S = 3.0
+"""What it takes to start processes, before anything is read."""
 SHOWN = 40
 WORDS = {"users": "lines", "items": "items for the catalogue"}
 
@@ -50,7 +53,7 @@ class Plan:
     @property
     def estimated_s(self) -> float:
         """Seconds that the rest takes."""
-        return max(self.records - self.settled, 0) / self.per_s
+        return START_S + max(self.records - self.settled, 0) / self.per_s
 
     def plain(self) -> dict[str, Any]:
         """For programs."""
@@ -86,7 +89,7 @@ class Plan:
             parts.append(f"{self.settled:,} are folded already; it goes on from there")
         basis = "as measured in an earlier run" if self.measured_per_s else "assumed, nothing was measured yet"
         speed = f"{self.per_s:,.0f} records/s in {self.processes} process{'es' * (self.processes > 1)}"
-        parts.append(f"about {_duration(self.estimated_s)} at {speed} ({basis})")
+        parts.append(f"about {spans.span(self.estimated_s * 1000)} at {speed} ({basis})")
         return Group(*parts, *[f"[yellow]![/] {escape(note)}" for note in self.notes])
 
     def _table(self) -> Table:
@@ -122,9 +125,3 @@ def _by_span(spans: Mapping[str, tuple[int, int]]) -> dict[tuple[int, int], list
     for topic, span in spans.items():
         by_span.setdefault(span, []).append(topic)
     return by_span
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

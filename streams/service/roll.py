@@ -19,6 +19,7 @@ from streams.service import namespaces
 from streams.service.namespaces import InForce
 from streams.service.redis import Client
 from streams.service.trouble import TROUBLE
+from streams.service.waiting import still_wanted
 
 POLL_S, MOVING_POLL_S = 0.5, 0.1
 """How often a worker calls, and how often while a promotion is under way, which waits for it."""
@@ -92,6 +93,7 @@ class Roll:
                     return self.force
             except TROUBLE as error:
                 log.debug("The roll could not be called: %r", error)
+            still_wanted()
             await asyncio.sleep(MOVING_POLL_S if self.force.step else POLL_S)
 
     async def run_waited_for(self, namespace: str) -> str:

@@ -17,6 +17,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streams.service import settings
+from streams.service.spans import span
 
 GOOD, BAD = 0, 1
 SAY_EVERY_S = 10.0
@@ -68,9 +69,12 @@ class Telling:
         self._errors.print(sentence, markup=False)
 
     @contextmanager
-    def progress(self, what: str, total: float, unit: str = "records") -> Iterator[Bar]:
-        """A bar with rate and time left on a terminal, else a line every ten seconds; on standard error."""
-        bar = Bar(self._errors, what, total, unit)
+    def progress(self, what: str, total: float, unit: str = "records", *, begun: float = 0) -> Iterator[Bar]:
+        """A bar with rate and time left on a terminal, else a line every ten seconds; on standard error.
+
+        `begun`: so much was done before, by a run that ended in the middle.
+        """
+        bar = Bar(self._errors, what, total, unit, begun)
         with bar.drawn:
             yield bar
 
@@ -86,28 +90,30 @@ class Telling:
 class Bar:
     """Progress of one piece of work in `unit`s; `per_s` is its rate since it began."""
 
-    def __init__(self, console: Console, what: str, total: float, unit: str) -> None:
+    def __init__(self, console: Console, what: str, total: float, unit: str, begun: float = 0) -> None:
         self._console, self._what, self._total, self._unit = console, what, total, unit
+        self._begun = begun
         self._began_s = self._said_s = time.monotonic()
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
         self.drawn = Progress(
             *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
         )
-        self._task = self.drawn.add_task(what, total=total, rate="")
-        self.done = 0.0
+        self._task = self.drawn.add_task(what, total=total, completed=int(begun), rate="")
+        self.done = begun
 
     @property
     def per_s(self) -> float:
         """Units a second until now."""
-        return self.done / max(time.monotonic() - self._began_s, 1e-9)
+        return max(self.done - self._begun, 0) / max(time.monotonic() - self._began_s, 1e-9)
 
     def at(self, done: float, total: float | None = None) -> None:
         """So much is done, of a total that may have grown."""
         self.done, self._total = done, self._total if total is None else total
-        rate = f"{self.per_s:,.0f} {self._unit}/s"
+        per_s = self.per_s
+        rate = f"{per_s:,.0f} {self._unit}/s"
         self.drawn.update(self._task, completed=done, total=self._total, rate=rate)
         now_s = time.monotonic()
         if not self._console.is_terminal and now_s - self._said_s >= SAY_EVERY_S:
             self._said_s = now_s
-            left_s = (self._total - done) / max(self.per_s, 1e-9)
-            self._console.print(f"{self._what}: {done:,.0f} of {self._total:,.0f}, {rate}, {left_s:,.0f} s left")
+            left = f", {span(1000 * round((self._total - done) / per_s))} left" if per_s else ""
+            self._console.print(f"{self._what}: {done:,.0f} of {self._total:,.0f}, {rate}{left}")

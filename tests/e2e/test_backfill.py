@@ -169,7 +169,7 @@ async def test_files_that_cannot_be_used_are_refused_with_a_sentence(made: Insta
     files = {
         written(tmp_path / "broken.jsonl", [*good[:12], b'{"user_id": "u1", ', *good[12:]]): (
             "broken.jsonl line 13 is no event",
-            "The 12 lines before it were good, and nothing was written",
+            "Good lines before it: 12. Nothing was written",
         ),
         written(tmp_path / "table.csv", [b"at,who", b"1,2"]): ("needs --map", "its columns are 'at', 'who'"),
         written(
@@ -186,7 +186,7 @@ async def test_files_that_cannot_be_used_are_refused_with_a_sentence(made: Insta
     ragged = written(tmp_path / "ragged.csv", [b"at,who,what,did", b"1,u,i,buy", b"1,u,i,buy,more,and,more"])
     refused = await kairos(made, "backfill", str(ragged), "--map", str(mapping), "--into", run)
     assert "line 3" in refused.stderr
-    assert "The 1 lines before it were good" in refused.stderr
+    assert "Good lines before it: 1." in refused.stderr
     refused = await kairos(made, "backfill", str(tmp_path / "table.csv"), "--map", str(mapping), "--into", run)
     assert "has no column 'did', 'what'" in refused.stderr
     assert (await rows(beside(made, run)))["users"] == {}

@@ -72,6 +72,8 @@ async def test_what_cannot_be_compared_is_refused_by_name(compared: Compared) ->
     nowhere = compared.run(names=(compared.a.keys.namespace, "nowhere"))
     assert nowhere.returncode == 78
     assert "Namespace nowhere is not initialised in this Redis" in nowhere.stderr
+    told = orjson.loads(compared.run("--json", names=(compared.a.keys.namespace, "nowhere")).stdout)
+    assert (told["status"], told["error"]) == (78, nowhere.stderr.strip())
     assert compared.run("--sample", "2/3").returncode == 2
     assert "2/3 is no share of the rows such as 1/64" in compared.run("--sample", "2/3").stderr
     assert compared.run(names=(compared.a.keys.namespace, "no:name")).returncode == 2

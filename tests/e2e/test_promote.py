@@ -166,8 +166,9 @@ async def test_what_must_not_come_into_force_is_refused_with_the_way_out(shop: P
     staying.term()
     async with shop.redis() as redis:
         shadow = roll.Roll(redis, shop.run_name, roll.myself("model", 1))
-        await shadow.call()
+        calling = asyncio.create_task(shadow.until(lambda _force: False))
         assert f"{shop.run_name} is scored in shadow: kairos model at " in await refused(shop.run_name)
+        calling.cancel()
         await shadow.leave()
         topic_id = await redis.hget(run.keys.meta(run.keys.user_tag(0)), f"i:{shop.topics.clicks}")
         await redis.hset(run.keys.meta(run.keys.user_tag(0)), f"i:{shop.topics.clicks}", "other")

@@ -107,6 +107,18 @@ async def test_a_follower_waits_for_the_live_namespace_and_sends_nothing(shop: S
     assert shop.sent == {3: 1}
 
 
+async def test_only_what_was_sent_here_is_counted_here(shop: Shop) -> None:
+    live, run = shop.burial("main"), shop.burial("run")
+    following = asyncio.create_task(run.send([letter(3), letter(5)]))
+    await live.send([letter(3)])
+    shop.applies("main", 3)
+    assert await waits(following)
+    shop.force(live="run", previous="main")
+    await following
+    assert (live.sent, run.sent) == ({"json": 1}, {"json": 1})
+    assert shop.sent == {3: 1, 5: 1}
+
+
 async def test_a_follower_that_comes_into_force_sends_what_nobody_has_applied(shop: Shop) -> None:
     following = asyncio.create_task(shop.burial("run").send([letter(3), letter(5)]))
     shop.applies("main", 4)

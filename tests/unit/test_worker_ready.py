@@ -10,6 +10,7 @@ import pytest
 
 from streams.breaker import TooManyDeadLetters
 from streams.life import Life
+from streams.moves import Moves
 from streams.service import settings
 from streams.service.waiting import Waiting
 from streams.settings import StreamSettings
@@ -22,7 +23,10 @@ async def test_ready_names_the_partition_that_a_breaker_has_stopped() -> None:
     wiring = Wiring(settings.read(StreamSettings, {"KAIROS_BREAKER_RECORDS": "10"}), SIDES)
     worker = Worker(wiring.settings, SIDES)
     assert worker.missing() == {"worker": "It is starting."}
-    worker.life = Life(wiring, Waiting(), lambda: 1)
+    told = asyncio.create_task(asyncio.sleep(0))
+    worker.moves = Moves(worker.placement, lambda _namespace: Life(wiring, Waiting(), lambda: 1), told)
+    assert worker.missing() == {"worker": "It is starting."}
+    worker.moves.life = Life(wiring, Waiting(), lambda: 1)
     assert worker.missing() == {"worker": "It is starting."}
     assert len(wiring.breakers) == 2
     breaker = wiring.breakers[0]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from schemas.keys import Keys
-from streams.operations.spans import size, span
 from streams.service.clock import MOST_APART_MS
 from streams.service.findings import Finding, Section
 from streams.service.redis import Client, eviction
 from streams.service.redis_facts import ServerFacts, clock_ahead_ms, server_facts
+from streams.service.spans import size, span
 from streams.tables.memory_use import MemoryUse, memory_use
 
 OLDEST_RELEASE = (6, 2)

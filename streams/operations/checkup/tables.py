@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from streams.operations.lag import queue_words
-from streams.operations.spans import span
 from streams.operations.standing import Seen
 from streams.service.findings import Finding, Section
 from streams.service.namespaces import InForce
+from streams.service.spans import span
 
 LATE_MS, TOO_LATE_MS = 60_000, 15 * 60_000
 OLD_MS = 60_000

@@ -55,7 +55,7 @@ def test_a_line_with_too_many_fields_is_named_and_so_are_the_good_ones(
     lines[bad + 1] += ",more,and more"
     path.write_text("\n".join(lines) + "\n")
     why = "it has 5 fields, the first line has 3"
-    assert refusal(path) == f"log.csv is malformed in line {bad + 2}: {why}. The {bad} lines before it were good."
+    assert refusal(path) == f"log.csv is malformed in line {bad + 2}: {why}. Good lines before it: {bad}."
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_line_that_is_no_json_object_is_named(tmp_path: Path, line: bytes, why
     path.write_bytes(b"\n".join([*parts[:6], line, *parts[6:]]))
     said = refusal(path)
     assert said.startswith(f"log.jsonl is malformed in line 7: {why}")
-    assert said.endswith("The 6 lines before it were good.")
+    assert said.endswith("Good lines before it: 6.")
 
 
 def test_a_line_of_another_encoding_is_named(tmp_path: Path) -> None:
@@ -127,4 +127,4 @@ def test_a_quote_that_is_never_closed_is_named(tmp_path: Path, at: int) -> None:
     lines[at + 1] = '"' + lines[at + 1]
     path.write_text("\n".join(lines))
     why = "a quote is opened in it and never closed"
-    assert refusal(path) == f"log.csv is malformed in line {at + 2}: {why}. The {at} lines before it were good."
+    assert refusal(path) == f"log.csv is malformed in line {at + 2}: {why}. Good lines before it: {at}."

@@ -84,7 +84,7 @@ def test_a_malformed_line_is_named_with_how_many_were_good(tmp_path: Path, bad: 
     with pytest.raises(FileError) as told:
         survey_lines(Path(job.path), "log.jsonl")
     assert "log.jsonl line 4 is no event" in str(told.value)
-    assert "The 2 lines before it were good, and nothing was written" in str(told.value)
+    assert "Good lines before it: 2. Nothing was written" in str(told.value)
 
 
 def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from streams.replay.addition import add_catalogue
 from streams.replay.job import FileJob
-from streams.replay.plan import ASSUMED_PER_S, Plan, measured, whole_of
+from streams.replay.plan import ASSUMED_PER_S, START_S, Plan, measured, whole_of
 from streams.replay.ranges import Range, ReplayError
 from streams.replay.register import ALL, KeptFile, Run, Target, goes_on, known, of_ranges, refuse_target, stored
 from streams.service.namespaces import InForce
@@ -76,9 +76,9 @@ def test_the_time_is_estimated_by_what_was_measured_last() -> None:
     }
     assert measured(runs) == 50
     plan = Plan("rebuild", "run", RANGES, processes=2, settled=90, measured_per_s=50)
-    assert (plan.records, plan.estimated_s) == (190, 1.0)
+    assert (plan.records, plan.estimated_s) == (190, 1.0 + START_S)
     assert Plan("rebuild", "run", RANGES).per_s == ASSUMED_PER_S
-    assert Plan("rebuild", "run", RANGES, rate=10, settled=90).estimated_s == 10
+    assert Plan("rebuild", "run", RANGES, rate=10, settled=90).estimated_s == 10 + START_S
 
 
 def test_items_of_a_file_come_before_those_of_the_log_or_not_at_all() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.operations.spans import size, span
+from streams.service.spans import size, span
 
 
 @pytest.mark.parametrize(
