@@ -11,6 +11,7 @@ from rich.console import Console
 from schemas.faults import bad_ids
 from schemas.keys import Keys
 from streams.inspect import facts, item_codes, show
+from streams.opened import Tables, declared
 from streams.service.addresses import redis_address
 from streams.service.clock import Clock
 from streams.service.namespaces import in_force
@@ -18,7 +19,6 @@ from streams.service.redis import connect
 from streams.service.trouble import TROUBLE, clause, passes, remedy
 from streams.settings import Tools
 from streams.tables.look import item_names, look, partitions_of
-from streams.wiring import Tables, declared
 
 
 async def inspect_user(tools: Tools, user: str, *, as_json: bool, newest: int) -> int:

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from schemas.keys import Keys
 from streams.admin import administering, create_topics, describe, initialise
+from streams.opened import Tables
 from streams.service.entry import NoEntryError, entering
 from streams.service.kafka import client_options
 from streams.service.namespaces import in_force
@@ -20,7 +21,6 @@ from streams.tables.erased import copy_erased
 from streams.tables.errors import TableError
 from streams.topic_check import check
 from streams.topic_plan import TopicLayout, plan
-from streams.wiring import Tables
 
 ANSWER_WITHIN_S = 60.0
 

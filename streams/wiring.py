@@ -12,7 +12,7 @@ from streams.burial import Burial
 from streams.features.calendar import Calendar
 from streams.features.columns import Encoder
 from streams.item_pipeline import ItemPipeline
-from streams.opened import Tables, declared
+from streams.opened import Tables
 from streams.pipeline import Limits, Pipeline
 from streams.service.clock import Clock
 from streams.service.outbox import Outbox
@@ -21,8 +21,6 @@ from streams.sinks import DeadLetterSink, DeltaSink
 from streams.tables.items import ItemTable
 from streams.tables.users import UserTable
 from streams.topic_plan import LARGEST_RECORD_BYTES
-
-__all__ = ["ITEMS", "SIDES", "USERS", "Tables", "Wiring", "declared"]
 
 USERS, ITEMS = "users", "items"
 SIDES = (USERS, ITEMS)

@@ -24,6 +24,7 @@ from streams.features.calendar import Calendar
 from streams.life import Life
 from streams.metrics import OfNow
 from streams.moves import Moves, Told
+from streams.opened import declared
 from streams.placement import Placement
 from streams.service import http
 from streams.service.entry import missing_right
@@ -32,7 +33,7 @@ from streams.service.settings import Connections
 from streams.service.waiting import Waiting
 from streams.settings import StreamSettings
 from streams.tables.errors import Broken, Refused
-from streams.wiring import Wiring, declared
+from streams.wiring import Wiring
 
 EXIT_FAULT, EXIT_AGAIN, EXIT_REFUSED = 1, 75, 78
 

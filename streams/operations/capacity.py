@@ -27,8 +27,8 @@ from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.tables.memory_use import memory_use
 
 if TYPE_CHECKING:
+    from streams.opened import Tables
     from streams.settings import StreamSettings
-    from streams.wiring import Tables
 
 FOR_S = 10.0
 
@@ -113,9 +113,9 @@ def _number(value: float) -> str:
 
 def capacity(argv: list[str]) -> int:
     """`kairos capacity`: 1 when there is nothing to look at."""
+    from streams.opened import Tables
     from streams.service import logs, settings
     from streams.settings import StreamSettings
-    from streams.wiring import Tables
 
     made = parser(
         "capacity", "What a user costs, what a worker can do, what a load would need.", StreamSettings, acts=False

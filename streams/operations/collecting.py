@@ -20,6 +20,7 @@ from schemas.partition import partition_of
 from streams.admin import reading
 from streams.features.blobs import UnreadableError
 from streams.inspect import facts, item_codes, pending
+from streams.opened import Tables
 from streams.operations.erasing import find
 from streams.operations.people import (
     Kept,
@@ -37,7 +38,6 @@ from streams.service.trouble import TROUBLE
 from streams.service.verb import Telling
 from streams.settings import StreamSettings
 from streams.tables.look import Looked, item_names, partitions_of
-from streams.wiring import Tables
 
 SECTIONS = {"events": "events", "candidates": "candidates", "decisions": "decisions", "dead letters": "dead_letters"}
 """The part of the document by what a topic holds."""

@@ -26,8 +26,8 @@ from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.tables.survey import queues
 
 if TYPE_CHECKING:
+    from streams.opened import Tables
     from streams.settings import StreamSettings
-    from streams.wiring import Tables
 
 Further = Callable[[], Section]
 """A look of another room that blocks: at the model bundle."""
@@ -131,7 +131,7 @@ class Sight:
         return groups
 
     async def _topics(self) -> Section:
-        from streams.wiring import Tables
+        from streams.opened import Tables
 
         topics, longest_ms = self.live.topics, max(w.length_ms for w in self.opened.declaration.windows)
         tables_in_force = Tables(self.settings.tools)
@@ -158,7 +158,7 @@ class Sight:
 
 async def looked_at_features(settings: StreamSettings) -> Tables | Section:
     """The tables, or what is wrong with the declaration that they would be read by."""
-    from streams.wiring import Tables
+    from streams.opened import Tables
 
     try:
         return Tables(settings.tools)

@@ -14,13 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.faults import bad_ids
+from streams.opened import Tables
 from streams.operations.erasing import FOR_EVER_MS, Eraser, Traces, find
 from streams.operations.people import Kept, kafka_trouble, kept, not_initialised, redis_trouble, shadows, topics_of
 from streams.service import logs, settings
 from streams.service.trouble import TROUBLE
 from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.settings import Tools
-from streams.wiring import Tables
 
 DAY_MS = 86_400_000
 TYPED_WRONGLY, REFUSED = 2, 78

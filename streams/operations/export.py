@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.faults import bad_ids
+from streams.opened import Tables
 from streams.operations.collecting import SECTIONS, Collector
 from streams.service import logs, settings
 from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.settings import StreamSettings
-from streams.wiring import Tables
 
 TYPED_WRONGLY = 2
 FOR_THE_OWNER = 0o600

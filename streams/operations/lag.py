@@ -20,8 +20,8 @@ from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.tables.survey import QueueLook, queues
 
 if TYPE_CHECKING:
+    from streams.opened import Tables
     from streams.settings import StreamSettings
-    from streams.wiring import Tables
 
 MOST_RECORDS = 10_000
 """A partition further behind than this is not kept up with: a worker folds as much in a second."""
@@ -184,7 +184,7 @@ class Lag:
 
 async def run(settings: StreamSettings, *, most: int, every: bool, watch_s: float | None, as_json: bool) -> int:
     """Look once, or every `watch_s` until interrupted; the verdict of the last look."""
-    from streams.wiring import Tables
+    from streams.opened import Tables
 
     tables = Tables(settings.tools)
     try:

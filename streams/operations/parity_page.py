@@ -14,6 +14,7 @@ from rich.table import Table
 
 from streams.features.declaration import DEFAULT, Declaration
 from streams.features.features_file import load
+from streams.opened import declared
 from streams.operations.comparing import Tally
 from streams.operations.parity import Parity, ParityError, Sample, kinds
 from streams.service import logs, settings
@@ -21,7 +22,6 @@ from streams.service.redis import connect
 from streams.service.trouble import TROUBLE
 from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.settings import Tools
-from streams.wiring import declared
 
 SHOWN = 12
 

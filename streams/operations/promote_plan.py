@@ -8,6 +8,7 @@ from typing import Any
 
 from schemas.keys import Keys
 from streams.admin import administering, describe, log_facts
+from streams.opened import Tables, declared
 from streams.operations.standing import see
 from streams.service import namespaces, roll
 from streams.service.kafka import client_options
@@ -17,7 +18,6 @@ from streams.service.roll import Member
 from streams.settings import StreamSettings
 from streams.tables.errors import NotInitialised, TableError
 from streams.tables.look import partitions_of
-from streams.wiring import Tables, declared
 
 
 class Refusal(Exception):
