@@ -18,12 +18,16 @@ LONGEST_PAUSE_S = 1.0
 
 
 class Holding:
-    """The leases in hand. One lock guards their tokens: an acknowledgement beside an extension would carry old ones."""
+    """The leases in hand. One lock guards their tokens: an acknowledgement beside an extension would carry old ones.
+
+    `looks` counts answers of the queue, `settled` the leases that ended here or were lost.
+    """
 
     def __init__(self, queue: LeaseQueue, missing: Waiting, metrics: ModelMetrics, clock: Callable[[], int]) -> None:
         self._queue, self._missing, self._metrics, self._clock = queue, missing, metrics, clock
         self._held: set[Lease] = set()
         self._tokens = asyncio.Lock()
+        self.looks = self.settled = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -32,7 +36,8 @@ class Holding:
         return lease in self._held
 
     def add(self, leases: Sequence[Lease]) -> None:
-        """Hold these from now on."""
+        """Hold these from now on: what the queue answered."""
+        self.looks += 1
         self._held.update(leases)
         self._metrics.held.set(len(self._held))
 
@@ -42,6 +47,7 @@ class Holding:
             lost = await self.ride("the acknowledgement", lambda: self._queue.acknowledge(acks))
         self._lose([ack.lease for ack in lost])
         self._held.difference_update([ack.lease for ack in acks])
+        self.settled += len(acks)
         self._metrics.held.set(len(self._held))
 
     async def confirm(self, leases: Sequence[Lease]) -> None:
@@ -75,3 +81,4 @@ class Holding:
             )
             self._metrics.lost.inc(len(leases))
             self._held.difference_update(leases)
+            self.settled += len(leases)

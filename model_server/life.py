@@ -1,7 +1,7 @@
 """The life of a model worker: wait for Redis and Kafka, work until told to stop or done, leave and say why.
 
-Exit codes: 0 told to stop, or nothing left in drain mode; 1 a fault of the program; 75 a dependency stayed away too
-long (start again); 78 refused: an operator must act first.
+Exit codes: 0 told to stop, or nothing left in drain mode; 1 a fault of the program; 70 stuck (liveness); 75 a
+dependency stayed away too long (start again); 78 refused: an operator must act first.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from model_server.following import look_for_bundle
 from model_server.items import ItemStore
+from model_server.liveness import Probe, Seen
 from model_server.messages import Scribe
 from model_server.metrics import ModelMetrics
 from model_server.queue import LeaseQueue
@@ -42,8 +43,6 @@ from streams.service.trouble import TROUBLE, clause, passes, remedy
 from streams.service.waiting import Waiting
 
 EXIT_FAULT, EXIT_AGAIN, EXIT_REFUSED = 1, 75, 78
-STUCK_MS = 120_000
-"""A forward pass that takes longer than this will not come back."""
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ class Life:
         self._roll = roll.Roll(
             self._redis, settings.connections.namespace, roll.myself("model", self.declaration.schema)
         )
-        self._told = False
+        self._told = self._at_work = False
         self._outbox: Outbox | None = None
         self._source: RankerSource | None = None
         self._worker: Worker | None = None
@@ -96,7 +95,8 @@ class Life:
     async def run(self, stop: asyncio.Event) -> int:
         """Live until `stop` is set, the queue is empty in drain mode, or something ends this life; the exit code."""
         address = self.settings.shell.http
-        probes = {"live": self.stuck, "ready": self.missing, "about": self.about}
+        probes, liveness = {"live": dict, "ready": self.missing, "about": self.about}, Probe(self.seen)
+        liveness.start()
         async with await http.serve(address, registry=self.registry, **probes) as server:
             self.address = server.address
             log.info("Probes and metrics on http://%s/ready", server.address)
@@ -108,6 +108,7 @@ class Life:
             finally:
                 stopping.cancel()
                 watching.cancel()
+                liveness.stop()
                 await self._close(working)
 
     def missing(self) -> Mapping[str, str]:
@@ -123,23 +124,25 @@ class Life:
         """Where this worker stands."""
         return {"namespace": self._roll.member.namespace}
 
-    def stuck(self) -> Mapping[str, str]:
-        """What will not come back by itself, each with a sentence."""
-        since_ms = None if self._worker is None else self._worker.scoring_since_ms
-        if since_ms is None or self._clock() - since_ms < STUCK_MS:
-            return {}
-        return {"ranker": f"A forward pass has been running for {(self._clock() - since_ms) // 1000} s."}
+    def seen(self, turns: int) -> Seen | None:
+        """How the worker stands, None where none is at work or something is away; `turns` are those of the loop."""
+        if self._worker is None or not self._at_work or self._told or self.missing():
+            return None
+        holding = self._worker.holding
+        return Seen(turns, holding.looks, len(holding), holding.settled, self._worker.scoring_since_ms)
 
     async def _work(self) -> None:
         """Work in the namespace that serves, and go on in another one when that does."""
         parts = await self._arrive(await roll.place(self._roll, self._ask, self._say, serving=True))
         while not self._told:
             worker = self._worker = Worker(parts, drain=self.drain)
+            self._at_work = True
             running, moving = asyncio.create_task(worker.run()), asyncio.create_task(self._next())
             try:
                 await asyncio.wait({running, moving}, return_when=asyncio.FIRST_COMPLETED)
                 worker.stop()
                 await running
+                self._at_work = False
                 if not moving.done():
                     return
                 parts = moving.result()
