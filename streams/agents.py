@@ -74,6 +74,10 @@ class ChunkAgent:
         self.applied_ms[tp] = chunk.records[-1].timestamp
         return True
 
+    async def pass_over(self, chunk: Chunk) -> None:
+        """Move the fence over a chunk without records. Not in a group, which holds one chunk of a topic at most."""
+        await self.processor.process([chunk], self._stale)
+
     @property
     def _consumer(self) -> ChunkConsumer:
         return cast("ChunkConsumer", self.app.consumer)

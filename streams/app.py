@@ -86,7 +86,7 @@ class Side:
         )
         self.app = ChunkedApp(settings.group_of(name), chunking=chunking, **faust_options(settings, name))
         self.agent = ChunkAgent(self.app, topics, processor, name)
-        self.audit = Audit(self.app, table)
+        self.audit = Audit(self.app, table, self.agent.pass_over)
         self.holes = Holes(self.app)
         self.burial: Burial | None = None
         self._held: set[int] = set()

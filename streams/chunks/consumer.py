@@ -101,6 +101,15 @@ class ChunkConsumer(driver.Consumer):
         end = state.lso if self.chunking.read_committed else state.highwater
         return LogState(position, end or 0, state.highwater or 0)
 
+    async def empty_tail(self, tp: TP) -> Chunk | None:
+        """What was read after the last record of `tp` and holds none, as a chunk; None where there is no such thing."""
+        generation = self.app.consumer_generation_id
+        found = await self._thread.read_past(tp)
+        if found is None or found[2] <= found[1]:
+            return None
+        epoch, prev, last = found
+        return Chunk(*tp, first=last, last=last, prev=prev, epoch=epoch, generation=generation, records=())
+
     def joined(self) -> bool:
         """Whether this worker is a member of its group, with or without partitions."""
         return bool(self._thread._ensure_consumer()._coordinator.generation > 0)

@@ -105,6 +105,22 @@ class StampingThread(driver.AIOKafkaConsumerThread):
                 consumer.resume(kafka_tp)
                 self.prev[tp] = start.offset - 1
 
+    async def read_past(self, tp: TP) -> tuple[int, int, int] | None:
+        """Epoch, last offset drained and last offset read over, of one moment; None where nothing is read.
+
+        What lies between the two holds no record: markers of transactions, aborted ones, what compaction left.
+        """
+        found: tuple[int, int, int] | None = await self.call_thread(self._read_past, tp)
+        return found
+
+    async def _read_past(self, tp: TP) -> tuple[int, int, int] | None:
+        prev, kafka_tp = self.prev.get(tp), TopicPartition(*tp)
+        subscription = self._ensure_consumer()._subscription
+        if prev is None or not subscription.is_assigned(kafka_tp):
+            return None
+        state = subscription.subscription.assignment.state_value(kafka_tp)
+        return (self.epoch[tp], prev, state.position - 1) if state.has_valid_position else None
+
     async def _fetch_records(
         self,
         consumer: Any,

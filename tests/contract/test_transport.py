@@ -3,84 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import mode
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from faust.types import TP
 
 from streams.chunks.audit import Audit
-from streams.chunks.chunk import Chunk, LogFacts
-from streams.chunks.chunking import Chunking, Start
-from streams.chunks.consumer import ChunkConsumer
+from streams.chunks.chunk import Chunk
 from streams.chunks.holes import Holes
 from streams.chunks.topic_ids import topic_facts
-from streams.chunks.transport import ChunkedApp, RawSchema
+from tests.contract.reader import Reader
 
 PARTITIONS = 2
-
-
-class Reader:
-    """A worker in this process that keeps its fences in a dict and its records in a list."""
-
-    def __init__(self, kafka: str, topic: str, folder: Path, **chunking: Any) -> None:
-        self.fences: dict[tuple[str, int], int] = {}
-        self.records: list[tuple[int, int, bytes | None]] = []
-        self.chunks: list[Chunk] = []
-        self.facts: list[LogFacts] = []
-        self.hold: Callable[[Chunk], Awaitable[bool]] | None = None
-        self.app = ChunkedApp(
-            f"g-{topic}",
-            chunking=Chunking(self.positions, **{"fetch_wait_ms": 20, "records": 10, **chunking}),
-            broker=f"kairos://{kafka}",
-            web_enabled=False,
-            topic_disable_leader=True,
-            topic_allow_declare=False,
-            datadir=str(folder / "faust"),
-            stream_buffer_maxsize=4,
-            agent_supervisor=mode.CrashingSupervisor,
-            table_standby_replicas=1,
-            stream_wait_empty=False,
-            broker_commit_interval=0.2,
-            broker_session_timeout=6,
-            broker_heartbeat_interval=1,
-            broker_request_timeout=40,
-        )
-        self.app.agent(self.app.topic(topic, schema=RawSchema()), isolated_partitions=True)(self._consume)
-
-    async def positions(self, facts: Sequence[LogFacts]) -> Mapping[TP, Start]:
-        self.facts += facts
-        return {TP(f.topic, f.partition): self._start(f) for f in facts}
-
-    def _start(self, facts: LogFacts) -> Start:
-        needed = self.fences.get((facts.topic, facts.partition), facts.log_start - 1) + 1
-        return Start(needed, "records were lost" if facts.log_start > needed else "")
-
-    async def _consume(self, stream: Any) -> None:
-        async for event in stream.noack().events():
-            chunk = cast("Chunk", event.value)
-            if chunk.epoch != self.consumer.epoch(TP(chunk.topic, chunk.partition)):
-                continue
-            if self.hold is not None and await self.hold(chunk):
-                continue
-            fence = self.fences.get((chunk.topic, chunk.partition), -1)
-            assert chunk.prev <= fence
-            self.chunks.append(chunk)
-            self.records += [(chunk.partition, r.offset, r.value) for r in chunk.records if r.offset > fence]
-            self.fences[chunk.topic, chunk.partition] = max(fence, chunk.last)
-            event.ack()
-
-    async def reload_fence(self, topic: str, partition: int) -> int:
-        return self.fences.get((topic, partition), -1)
-
-    @property
-    def consumer(self) -> ChunkConsumer:
-        return cast("ChunkConsumer", self.app.consumer)
 
 
 @asynccontextmanager
@@ -223,6 +162,19 @@ async def test_gaps_of_transactions_are_no_holes(kafka: str, topic: str, reader:
     await until(lambda: reader.consumer.log_state(TP(topic, 0)).position == state.end)
     assert reader.fences[topic, 0] < state.end - 1
 
+    # Which the fence moves over when nothing has come for a while, and reading goes on behind it.
+    audit = Audit(reader.app, reader, reader.pass_over, pass_after_s=0.3)
+    await until(lambda: not reader.consumer.in_flight(TP(topic, 0)))
+    await audit.look(reader.consumer, TP(topic, 0))
+    await audit.look(reader.consumer, TP(topic, 0))
+    assert reader.fences[topic, 0] < state.end - 1
+    await asyncio.sleep(0.4)
+    await audit.look(reader.consumer, TP(topic, 0))
+    assert reader.fences[topic, 0] == state.end - 1
+    await send(kafka, topic, [b"next"])
+    await until(lambda: reader.records[-1] == (0, state.end, b"next"))
+    assert audit.rewinds == 0
+
 
 async def test_a_log_cut_under_the_reader_stops_that_partition_alone(
     kafka: str, topic: str, reader: Reader, caplog: pytest.LogCaptureFixture
@@ -259,7 +211,7 @@ async def test_the_audit_rewinds_a_fence_that_went_back_on_the_second_look(
     await reader.app.start()
     tp = TP(topic, 0)
     await until(lambda: len(reader.records) == 20 and not reader.consumer.in_flight(tp))
-    audit = Audit(reader.app, reader)
+    audit = Audit(reader.app, reader, reader.pass_over)
     await audit.look(reader.consumer, tp)
     assert audit.rewinds == 0
     reader.fences[topic, 0] = 11

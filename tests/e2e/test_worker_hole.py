@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
@@ -146,3 +147,26 @@ async def test_a_log_cut_under_a_lagging_worker_stops_that_partition_and_not_the
     assert stopped_by(worker).keys() == {f"{orders[0]}:{orders[1]}"}
     assert (await shop.fences())[orders] >= fence
     assert worker.term() == 0
+
+
+async def test_markers_of_transactions_that_retention_has_taken_are_no_hole(shop: Promoted) -> None:
+    worker, sent = shop.worker(), events(shop.topics, 400)
+    await worker.ready()
+    producer = AIOKafkaProducer(bootstrap_servers=shop.kafka, transactional_id=f"t-{shop.name}")
+    await producer.start()
+    async with producer.transaction():
+        for record in sent:
+            await producer.send(record.topic, record.value, record.key)
+    await producer.stop()
+    shop.events += [record.event for record in sent if record.event is not None]
+    await shop.applied()  # to the last marker, after a while
+    assert worker.term() == 0
+    for place, end in (await shop.ends(shop.topics.user_inputs)).items():
+        await cut(shop, place, end)
+    again = shop.worker()
+    await shop.send(events(shop.topics, 200, seed=2))
+    await again.ready()
+    await shop.applied()
+    assert stopped_by(again) == {}
+    assert await shop.wrong_users() == {}
+    assert again.term() == 0
