@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from streams.life import Life
 from streams.placement import Placement
+from streams.service import loop
 
 T = TypeVar("T")
 
@@ -126,3 +127,5 @@ class Moves:
     async def _close(self, life: Life) -> None:
         self._lives.remove(life)
         await life.close()
+        del life
+        loop.calm_the_collector()  # the next life has frozen what it found, and this one holds itself in cycles

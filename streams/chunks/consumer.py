@@ -40,7 +40,7 @@ class _InFlight(NamedTuple):
 class LogState(NamedTuple):
     """Offsets of a partition as last heard: next to read, readable end, and end including open transactions.
 
-    `position` is -1 before the first seek, the ends are 0 before the first answer.
+    `position` is -1 before the first seek and when the partition was lost, the ends are 0 before the first answer.
     """
 
     position: int
@@ -95,8 +95,12 @@ class ChunkConsumer(driver.Consumer):
 
     def log_state(self, tp: TP) -> LogState:
         """Where reading stands in the log of an assigned partition."""
+        # aiokafka's thread may have taken the partition away already, and Faust has not heard of it yet.
         subscription = self._thread._ensure_consumer()._subscription.subscription
-        state = subscription.assignment.state_value(TopicPartition(*tp))
+        assignment = subscription.assignment if subscription is not None else None
+        state = assignment.state_value(TopicPartition(*tp)) if assignment is not None else None
+        if state is None:
+            return LogState(-1, 0, 0)
         position = state.position if state.has_valid_position else -1
         end = state.lso if self.chunking.read_committed else state.highwater
         return LogState(position, end or 0, state.highwater or 0)
@@ -167,7 +171,6 @@ class ChunkConsumer(driver.Consumer):
                 return
             if chunk.epoch == self.epoch(tp):
                 self._in_flight[tp].append(_InFlight(chunk.epoch, chunk.last, time.monotonic()))
-                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 yield tp, _message(tp, chunk)
 
     def _chunks(self, drained: Mapping[TP, Drained], generation: int) -> Iterator[tuple[TP, Chunk]]:

@@ -159,6 +159,7 @@ async def test_gaps_of_transactions_are_no_holes(kafka: str, topic: str, reader:
         b"%d" % i for turn in (0, 2, 4) for i in range(4 * turn, 4 * turn + 4)
     ]
     state = reader.consumer.log_state(TP(topic, 0))
+    assert reader.consumer.log_state(TP(topic, 1_000)) == (-1, 0, 0), "taken away meanwhile, or never assigned"
     await until(lambda: reader.consumer.log_state(TP(topic, 0)).position == state.end)
     assert reader.fences[topic, 0] < state.end - 1
 

@@ -11,6 +11,7 @@ import pytest
 from streams.breaker import TooManyDeadLetters
 from streams.life import Life
 from streams.moves import Moves
+from streams.placement import Placement
 from streams.service import settings
 from streams.service.waiting import Waiting
 from streams.settings import StreamSettings
@@ -60,3 +61,17 @@ async def test_a_life_does_not_keep_the_one_before_it_alive() -> None:
     gc.collect()
     assert gone() is None
     await after.close()
+
+
+async def test_a_life_that_was_left_is_let_go_of() -> None:
+    read, told = settings.read(StreamSettings, {"KAIROS_REDIS": "redis://127.0.0.1:1"}), asyncio.Event()
+    placement, stopping = Placement(read.connections, 1, Waiting()), asyncio.create_task(told.wait())
+    moves = Moves(placement, lambda _namespace: Life(Wiring(read, SIDES), Waiting(), lambda: 1), stopping)
+    left = weakref.ref(moves._make("before"))
+    moves._make("after")  # freezes what it finds
+    await moves._stop(moves._lives[0])
+    await asyncio.gather(*moves._closing)
+    assert left() is None
+    stopping.cancel()
+    await moves.end()
+    await placement.leave()
