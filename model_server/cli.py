@@ -34,7 +34,7 @@ def model(argv: list[str]) -> int:
     logs.setup(read.shell.log, read.shell.log_level)
     for sentence in unknown(os.environ):
         std_logging.getLogger(__name__).warning("%s", sentence)
-    from model_server.life import EXIT_AGAIN
+    from model_server.worker import EXIT_AGAIN
 
     code = loop.run(_serve(read, drain=arguments.drain, shadow=arguments.shadow))
     if code == EXIT_AGAIN:
@@ -80,8 +80,8 @@ def _moment(text: str) -> int:
 
 
 async def _serve(read: ModelSettings, *, drain: bool, shadow: str | None) -> int:
-    from model_server.life import Life
     from model_server.shadow import open_shadow
+    from model_server.worker import Worker
 
     outlets = None
     if shadow is not None:
@@ -90,7 +90,7 @@ async def _serve(read: ModelSettings, *, drain: bool, shadow: str | None) -> int
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, stop.set)
-    return await Life(read, _rankers, drain=drain, outlets=outlets).run(stop)
+    return await Worker(read, _rankers, drain=drain, outlets=outlets).run(stop)
 
 
 def _rankers(read: ModelSettings, declaration: "Declaration") -> "RankerSource":

@@ -1,297 +1,300 @@
-"""The story of an affected user, from lease to acknowledged candidate: read this file first.
+"""A model worker process: wait for Redis and Kafka, work until told to stop or done, leave and say why.
 
-lease -> read rows and push logs -> look before scoring (`facts.people`) -> wait for company (`Batcher`) -> score in
-threads (`Forward`) -> decide -> produce, awaited -> acknowledge. While one batch is scored the next begins; every queue
-between the steps is bounded. Nothing is acknowledged unsent: what a crash or a lost lease leaves is scored again, and
-the gateway drops the double by its dedup key.
+Exit codes: 0 told to stop, or nothing left in drain mode; 1 a fault of the program; 70 stuck (liveness); 75 a
+dependency stayed away too long (start again); 78 refused: an operator must act first.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from time import perf_counter
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
 
-import numpy as np
+from aiokafka.errors import KafkaError
+from prometheus_client import CollectorRegistry
+from redis.exceptions import RedisError
 
-from model_server import rows
-from model_server.batcher import Batcher, Waiting
-from model_server.facts import Person, item_facts, people
-from model_server.following import follow_bundles, follow_items
-from model_server.forward import Begun, Forward, Forwarded, prepare, unscorable
-from model_server.holding import Holding
+from model_server.following import look_for_bundle
 from model_server.items import ItemStore
-from model_server.messages import Ended, Scribe
+from model_server.liveness import Probe, Seen
+from model_server.messages import Scribe
 from model_server.metrics import ModelMetrics
-from model_server.pace import Pace
-from model_server.policy.decide import Ending, decide
-from model_server.policy.pushes import columns
-from model_server.queue import Ack, Client, Lease, LeaseQueue, Taken
+from model_server.queue import LeaseQueue
+from model_server.rescoring import Parts, Rescoring
 from model_server.rows import Former
-from model_server.scoring import I64, RankerSource
+from model_server.scoring import RankerSource
 from model_server.settings import ModelSettings
-from schemas.keys import Keys
+from schemas.keys import Keys, ShadowKeys
+from schemas.topics import Outlets
+from streams.features.blobs import UnreadableError
 from streams.features.calendar import Calendar
+from streams.features.declaration import DEFAULT, Declaration
+from streams.features.features_file import load
+from streams.features.items import ItemLayout
 from streams.features.rows import Layout
-from streams.service.outbox import Outbox
-from streams.service.waiting import Waiting as Missing
+from streams.service import http, roll
+from streams.service.clock import Clock
+from streams.service.entry import Doorkeeper
+from streams.service.namespaces import InForce, beside, in_force
+from streams.service.outbox import Outbox, OutboxError
+from streams.service.redis import connect, eviction, eviction_policies
+from streams.service.trouble import TROUBLE, clause, passes, remedy
+from streams.service.waiting import Waiting
 
-AHEAD = 2
-"""Batches' worth of users that wait for company; a fuller batcher stops the leasing."""
+EXIT_FAULT, EXIT_AGAIN, EXIT_REFUSED = 1, 75, 78
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What a worker works with; `clock` is the time in epoch ms, `former` are the namespaces that served before."""
+class NotInitialisedError(OSError):
+    """The namespace has no partitions yet; somebody has to run `kairos topics create`."""
 
-    redis: Client
-    keys: Keys
-    queue: LeaseQueue
-    items: ItemStore
-    rankers: RankerSource
-    outbox: Outbox
-    scribe: Scribe
-    layout: Layout
-    calendar: Calendar
-    metrics: ModelMetrics
-    missing: Missing
-    settings: ModelSettings
-    clock: Callable[[], int]
-    former: Sequence[Former] = ()
+
+class RunError(Exception):
+    """The namespace is a run, from which nothing may be sent."""
+
+
+class EvictingError(Exception):
+    """Redis may delete push logs and leases by itself."""
 
 
 class Worker:
-    """One worker. `drain`: leave when nobody is queued any more, those due within the longest delay included."""
+    """`rankers` makes the source of rankers from settings and declaration, in a thread.
 
-    def __init__(self, parts: Parts, *, drain: bool = False) -> None:
-        self.parts = parts
-        self._drain_ms = parts.clock() + max(parts.layout.declaration.delays_ms) if drain else None
-        self._batcher: Batcher[Person] = Batcher(parts.settings.limits)
-        self.holding = Holding(parts.queue, parts.missing, parts.metrics, parts.clock)
-        self._scored: asyncio.Queue[list[Forwarded] | None] = asyncio.Queue(maxsize=1)
-        self._ended: asyncio.Queue[list[Ended] | None] = asyncio.Queue(maxsize=AHEAD)
-        self._forward = Forward(parts.items, parts.metrics, parts.clock)
-        self._pace = Pace(parts.settings.batch_delay_ms, parts.settings.queue_poll_ms)
-        self._stopping = self._closing = self._exhausted = self._crowded = False
-        self._room, self._arrived = asyncio.Event(), asyncio.Event()
+    `outlets`: where its records go, those of a shadow or, by default, the live ones.
+    """
 
-    def stop(self) -> None:
-        """Take no more users, finish the batches under way, and let `run` return."""
-        self._stopping = True
-        self._room.set()
-
-    async def run(self) -> None:
-        """Work until `stop`, or in drain mode until the queue is empty."""
-        try:
-            await self._tell()
-        finally:
-            self._forward.close()
-
-    async def _tell(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            around = [tasks.create_task(each) for each in self._around()]
-            story = [tasks.create_task(each) for each in (self._score_all(), self._decide_all(), self._emit_all())]
-            await self._lease_all()
-            await self._let_go()
-            self._closing = True
-            self._arrived.set()
-            await asyncio.gather(*story)
-            for task in around:
-                task.cancel()
-
-    def _around(self) -> tuple[Coroutine[None, None, None], ...]:
-        parts, settings = self.parts, self.parts.settings
-        return (
-            self.holding.keep(settings.lease_s / 3),
-            follow_items(parts.items, self.holding, parts.metrics, settings.item_poll_ms / 1000),
-            follow_bundles(parts.rankers, parts.metrics, settings.reload_s),
+    def __init__(
+        self,
+        settings: ModelSettings,
+        rankers: Callable[[ModelSettings, Declaration], RankerSource],
+        *,
+        drain: bool = False,
+        outlets: Outlets | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self.settings, self.drain = settings, drain
+        self.outlets = outlets or settings.connections.topics.outlets
+        self.declaration = DEFAULT if settings.features is None else load(settings.features)
+        self.registry = CollectorRegistry()
+        self.metrics = ModelMetrics(self.registry, self.declaration.delays_ms)
+        self.address = ""
+        self._rankers, self._clock = rankers, clock or Clock()
+        self._waiting = Waiting()
+        self._redis: Any = connect(settings.connections)
+        self._roll = roll.Roll(
+            self._redis, settings.connections.namespace, roll.myself("model", self.declaration.schema)
         )
+        self._told = self._at_work = False
+        self._outbox: Outbox | None = None
+        self._source: RankerSource | None = None
+        self._rescoring: Rescoring | None = None
+        self._doorkeeper = Doorkeeper(settings.connections, lambda: self._outbox is not None and self._outbox.trouble)
 
-    # 1. Lease: as many users as have room to wait.
-
-    async def _lease_all(self) -> None:
-        limit = AHEAD * self.parts.settings.batch_users
-        while not self._stopping:
-            room, now_ms = limit - len(self._batcher), self.parts.clock()
-            self._room.clear()
-            pause_ms, self._crowded = self._pace.longest_ms, True
-            if room > 0:
-                taken = await self._lease(now_ms, room)
-                self._crowded = len(taken.leases) >= room
-                self._exhausted = self._drain_ms is not None and not self._crowded
-                if taken.leases:
-                    await self._receive(taken.leases)
-                elif self._drain_ms is not None and not self.holding:
-                    return
-                pause_ms = self._pace.pause_ms(taken.next_due_ms, now_ms)
-            await _wait(self._room, pause_ms)
-
-    def _make_room(self) -> None:
-        """Look at the queue again where somebody may wait there for room, or a drain for its end."""
-        if self._crowded or self._drain_ms is not None:
-            self._room.set()
-
-    async def _lease(self, now_ms: int, limit: int) -> Taken:
-        queue, ahead_ms = self.parts.queue, self._pace.ahead_ms
-        taken = await self.holding.ride(
-            "the queue", lambda: queue.lease(now_ms, limit, self._drain_ms, ahead_ms=ahead_ms)
-        )
-        self.holding.add(taken.leases)
-        self.parts.metrics.users_leased(taken, now_ms)
-        return taken
-
-    # 2. Receive: read them, and let the rules that need no score speak first.
-
-    async def _receive(self, leases: list[Lease]) -> None:
-        parts = self.parts
-        with self._timed("rows"):
-            stored = await self.holding.ride(
-                "the rows", lambda: rows.read(parts.redis, parts.keys, leases, parts.former)
-            )
-        now_ms, ranker = parts.clock(), parts.rankers.current()
-        deadlines_ms = [lease.deadline_ms for lease in leases]
-        persons = people(parts.layout, stored, deadlines_ms, now_ms, parts.settings.zone, parts.settings.policy)
-        lengths = ranker.tokens(_history_entries(parts.layout, persons)).tolist()
-        settled = []
-        for lease, person, tokens in zip(leases, persons, lengths, strict=True):
-            waited_ms = {"queue": float(max(now_ms - lease.deadline_ms, 0))}
-            if person.admission.ending is not None:
-                settled.append(Ended(lease, person, person.admission.ending, ranker.version, waited_ms))
-            else:
-                self._batcher.add(Waiting(lease, tokens, now_ms, person))
-        self._arrived.set()
-        if settled:
-            await self._ended.put(settled)
-
-    # 3. Score: one batch in its thread, the next one found and counted beside it.
-
-    async def _score_all(self) -> None:
-        begun = await self._next_batch()
-        while begun is not None:
-            following = asyncio.create_task(self._next_batch())
+    async def run(self, stop: asyncio.Event) -> int:
+        """Live until `stop` is set, the queue is empty in drain mode, or something ends this life; the exit code."""
+        address = self.settings.shell.http
+        probes, liveness = {"live": dict, "ready": self.missing, "about": self.about}, Probe(self.seen)
+        liveness.start()
+        async with await http.serve(address, registry=self.registry, **probes) as server:
+            self.address = server.address
+            log.info("Probes and metrics on http://%s/ready", server.address)
+            working, stopping = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
+            watching = asyncio.create_task(self._doorkeeper.watch())
             try:
-                await self._scored.put(await self._forward.finish(begun))
-                begun = await following
+                await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                return await self._leave(working)
             finally:
-                following.cancel()
-        await self._scored.put(None)
+                stopping.cancel()
+                watching.cancel()
+                liveness.stop()
+                await self._close(working)
 
-    async def _next_batch(self) -> Begun | None:
-        """Wait for a complete batch and begin it; None when no more will come."""
-        parts = self.parts
-        while True:
-            now_ms = parts.clock()
-            self._arrived.clear()
-            batch = self._batcher.take(now_ms, drain=self._exhausted)
-            if batch is not None:
-                self._make_room()
-                parts.metrics.users_batched(batch, now_ms)
-                prepared = prepare(parts.layout, parts.calendar, batch.users, now_ms)
-                return await self._forward.begin(parts.rankers.current(), batch, prepared)
-            if self._closing:
-                return None
-            wake_ms = self._batcher.wake_ms()
-            await _wait(self._arrived, None if wake_ms is None else wake_ms - now_ms)
+    def missing(self) -> Mapping[str, str]:
+        """What keeps this worker from being ready, each with a sentence; empty when it works."""
+        missing = dict(self._waiting.missing)
+        if self._outbox is not None and self._outbox.trouble:
+            missing["Kafka"] = self._doorkeeper.why or self._outbox.trouble
+        if not missing and self._rescoring is None:
+            missing["worker"] = "It is starting."
+        return missing
 
-    @property
-    def scoring_since_ms(self) -> int | None:
-        """Since when the scoring under way is, None where none is."""
-        return self._forward.since_ms
+    def about(self) -> Mapping[str, str]:
+        """Where this worker stands."""
+        return {"namespace": self._roll.member.namespace}
 
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        started_s = perf_counter()
-        yield
-        self.parts.metrics.stage_took(stage, 1000 * (perf_counter() - started_s))
+    def seen(self, turns: int) -> Seen | None:
+        """How the worker stands, None where none is at work or something is away; `turns` are those of the loop."""
+        if self._rescoring is None or not self._at_work or self._told or self.missing():
+            return None
+        holding = self._rescoring.holding
+        return Seen(turns, holding.looks, len(holding), holding.settled, self._rescoring.scoring_since_ms)
 
-    # 4. Decide: while the next batch is scored.
+    async def _work(self) -> None:
+        """Work in the namespace that serves, and go on in another one when that does."""
+        parts = await self._arrive(await roll.place(self._roll, self._ask, self._say, serving=True))
+        while not self._told:
+            rescoring = self._rescoring = Rescoring(parts, drain=self.drain)
+            self._at_work = True
+            running, moving = asyncio.create_task(rescoring.run()), asyncio.create_task(self._next())
+            try:
+                await asyncio.wait({running, moving}, return_when=asyncio.FIRST_COMPLETED)
+                rescoring.stop()
+                await running
+                self._at_work = False
+                if not moving.done():
+                    return
+                parts = moving.result()
+                log.info("Namespace %s serves now.", parts.keys.namespace)
+            finally:
+                running.cancel()
+                moving.cancel()
+                await asyncio.gather(running, moving, return_exceptions=True)
 
-    async def _decide_all(self) -> None:
-        while (parts := await self._scored.get()) is not None:
-            with self._timed("decide"):
-                ended = [ended for part in parts for ended in self._settle(part)]
-            await self._ended.put(ended)
-        await self._ended.put(None)
+    async def _next(self) -> Parts:
+        """Keep our place on the roll; what to work with next, once something else serves."""
+        here = self._roll.force
+        there = await self._roll.until(lambda force: (force.serving, force.logs) != (here.serving, here.logs))
+        return await self._arrive(there)
 
-    def _settle(self, part: Forwarded) -> list[Ended]:
-        prepared, scored, users, parts = part.prepared, part.scored, part.prepared.users, self.parts
-        if scored is None:
-            return [self._end(part, unscorable(user), at) for at, user in enumerate(users)]
-        facts = item_facts(
-            scored,
-            parts.items.arrays,
-            prepared.requests.view,
-            columns([user.person.log for user in users]),
-            prepared.now_ms,
-            parts.layout.declaration.code("purchase"),
+    def _say(self, sentence: str) -> None:
+        if sentence:
+            self._waiting.on("namespace", sentence)
+        else:
+            self._waiting.over("namespace")
+
+    async def _leave(self, working: "asyncio.Task[None]") -> int:
+        """Let the batches under way end, within the time a stop may take."""
+        self._told = True
+        if not working.done() and self._rescoring is not None:
+            log.info("Told to stop: finishing the batches under way.")
+            self._rescoring.stop()
+            await asyncio.wait({working}, timeout=self.settings.stop_s)
+        late = self._rescoring is not None and not working.done()
+        if late:
+            log.error(
+                "The batches under way did not end within %g s; their users are scored again.", self.settings.stop_s
+            )
+            return EXIT_AGAIN
+        error = working.exception() if working.done() else None  # Not done: nothing had started.
+        return 0 if error is None else _code(error)
+
+    async def _close(self, working: "asyncio.Task[None]") -> None:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        if self._outbox is not None:
+            await self._outbox.stop()
+        await self._roll.leave()
+        await self._redis.aclose()
+
+    async def _arrive(self, force: InForce) -> Parts:
+        """Wait for all that is needed to work in the namespace that serves."""
+        settings, shadow = self.settings, self.outlets.mode == "shadow"
+        keys = ShadowKeys(force.serving) if shadow else Keys(force.serving)
+        if isinstance(clock := self._clock, Clock):
+            await self._ride("Redis (KAIROS_REDIS)", lambda: clock.compare(self._redis.time))
+        partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.user_tag(0)))
+        await self._ride("Redis (memory policy)", self._refuse_eviction)
+        await self._ride("Redis (namespace)", self._refuse_run)
+        item_partitions = await self._ride("Redis (partitions)", lambda: self._partitions(keys, keys.item_tag(0)))
+        items = ItemStore(self._redis, keys, item_partitions, ItemLayout(self.declaration))
+        await self._ride("Redis (items)", items.load)
+        items.advance()
+        self.metrics.items_read(len(items.arrays.ids), None)
+        outbox, rankers = await self._reach(partitions)
+        self._roll.works_in(keys.namespace)
+        run_id = secrets.token_hex(8)
+        return Parts(
+            redis=self._redis,
+            keys=keys,
+            queue=LeaseQueue(self._redis, keys, partitions, round(settings.lease_s * 1000), Random(run_id)),
+            items=items,
+            rankers=rankers,
+            outbox=outbox,
+            scribe=Scribe(
+                self.outlets, settings.connections.namespace, run_id, self.declaration.schema, settings.policy
+            ),
+            layout=Layout(self.declaration),
+            calendar=Calendar(settings.zone),
+            metrics=self.metrics,
+            missing=self._waiting,
+            settings=settings,
+            clock=self._clock,
+            former=await self._ride("Redis (former namespaces)", lambda: self._former(force.logs)),
         )
-        endings = decide(facts, [user.person.admission for user in users], parts.settings.policy)
-        return [self._end(part, ending, at) for at, ending in enumerate(endings)]
 
-    @staticmethod
-    def _end(part: Forwarded, ending: Ending, at: int) -> Ended:
-        user, scored = part.prepared.users[at], part.scored
-        waited_ms = {
-            "queue": float(max(user.since_ms - user.lease.deadline_ms, 0)),
-            "batch": float(part.prepared.now_ms - user.since_ms),
-        }
-        if scored is not None:
-            waited_ms["score"] = round(scored.retrieve_ms + scored.collate_ms + scored.forward_ms, 3)
-        return Ended(user.lease, user.person, ending, part.version, waited_ms, scored, at, part.prepared.now_ms)
+    async def _reach(self, partitions: int) -> tuple[Outbox, RankerSource]:
+        """The producer, connected, and the rankers: made once, whatever serves."""
+        if self._outbox is None:
+            self._outbox = Outbox(self.settings.connections)
+        outbox = self._outbox
+        outbox.partitions = partitions
+        await self._waiting.until("Kafka (KAIROS_KAFKA)", outbox.start, (KafkaError, OSError))
+        if self._source is None:
+            rankers = await asyncio.to_thread(self._rankers, self.settings, self.declaration)
+            self.metrics.serving(rankers.current().version)
+            await look_for_bundle(rankers, self.metrics)
+            self._source = rankers
+        return outbox, self._source
 
-    # 5. Produce, and only then acknowledge.
+    async def _former(self, logs: Sequence[str]) -> list[Former]:
+        """Where push logs were kept before; what was never initialised, or is gone, holds none."""
+        counts = [(Keys(name), await self._redis.hget(Keys.meta(Keys(name).user_tag(0)), "n")) for name in logs]
+        return [Former(keys, int(count)) for keys, count in counts if count is not None]
 
-    async def _emit_all(self) -> None:
-        more = True
-        while more:
-            groups = [await self._ended.get()]
-            while not self._ended.empty():
-                groups.append(self._ended.get_nowait())
-            more = None not in groups
-            ended = [each for group in groups if group is not None for each in group]
-            await self._emit([each for each in ended if each.lease in self.holding])
+    async def _refuse_eviction(self) -> None:
+        """Raises EvictingError: without the push log of a user there would be too many pushes."""
+        if sentence := eviction(await eviction_policies(self._redis)):
+            raise EvictingError(sentence)
 
-    async def _emit(self, ended: list[Ended]) -> None:
-        # A user may have been erased while being scored: the lease is gone then, and nothing may leave.
-        await self.holding.confirm([each.lease for each in ended])
-        ended = [each for each in ended if each.lease in self.holding]
-        if not ended:
+    async def _refuse_run(self) -> None:
+        """Raises RunError: no live candidate may come from a run, even where KAIROS_NAMESPACE names one."""
+        namespace = self.settings.connections.namespace
+        if self.outlets.mode != "live" or not (installation := await beside(self._redis, namespace)):
             return
-        parts, now_ms = self.parts, self.parts.clock()
-        records = [parts.scribe.records(each, parts.items.arrays, now_ms) for each in ended]
-        with self._timed("produce"):
-            # One after the other: a worker that dies in between leaves no candidate that nobody decided.
-            await parts.outbox.send([each.decision for each in records])
-            await parts.outbox.send([candidate for each in records for candidate in each.candidates])
-        produced_ms = parts.clock()
-        pairs = zip(ended, records, strict=True)
-        acks = [Ack(each.lease, record.push_log, self._retry_ms(each)) for each, record in pairs]
-        with self._timed("acknowledge"):
-            await self.holding.acknowledge(acks)
-        self._make_room()
-        parts.metrics.users_ended(ended, records, produced_ms)
-        if left := [each.left_ms for each in ended if each.left_ms is not None]:
-            self._pace.worked(parts.clock() - max(left))
+        message = (
+            f"{namespace} is a run beside {installation}, and no live candidate comes from a run: score it with "
+            f"KAIROS_NAMESPACE={installation} and --shadow {namespace}, or promote it."
+        )
+        force = await in_force(self._redis, installation)
+        if namespace in (force.live, force.serving):
+            message = (
+                f"{namespace} is in force for {installation}: set KAIROS_NAMESPACE={installation}, whose workers "
+                "score it and follow when another namespace is promoted."
+            )
+        raise RunError(message)
 
-    def _retry_ms(self, ended: Ended) -> int | None:
-        retry_ms = ended.ending.retry_ms
-        if retry_ms is None or self._drain_ms is None:
-            return retry_ms
-        return max(retry_ms, self._drain_ms + 1)  # A drain ends: it does not wait for those it held.
+    async def _ride(self, name: str, attempt: Callable[[], Any]) -> Any:
+        return await self._waiting.until(name, attempt, TROUBLE, passes=passes)
 
-    async def _let_go(self) -> None:
-        """Put those back that still wait for company, as they were."""
-        waiting = self._batcher.clear()
-        await self.holding.acknowledge([Ack(user.lease, score=user.lease.score) for user in waiting])
+    async def _ask(self, what: str, attempt: Callable[[], Any]) -> Any:
+        return await self._ride(f"Redis ({what})", attempt)
 
-
-def _history_entries(layout: Layout, persons: Sequence[Person]) -> I64:
-    return np.array([layout.history_entries(person.row) for person in persons], np.int64)
+    async def _partitions(self, keys: Keys, tag: bytes) -> int:
+        """Partition count behind a tag. Raises NotInitialisedError."""
+        count = await self._redis.hget(Keys.meta(tag), "n")
+        if count is None:
+            text = (
+                f"namespace {keys.namespace} is not initialised in this Redis: run `kairos topics create`, "
+                "or set KAIROS_REDIS and KAIROS_NAMESPACE to where the stream worker writes"
+            )
+            raise NotInitialisedError(text)
+        return int(count)
 
 
-async def _wait(event: asyncio.Event, timeout_ms: float | None) -> None:
-    """Until the event or the time, whichever comes first."""
-    # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
-    with suppress(TimeoutError):
-        async with asyncio.timeout(None if timeout_ms is None else max(timeout_ms, 0) / 1000):
-            await event.wait()
+def _code(error: BaseException) -> int:
+    """Say why the worker ends, and with which code."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, OutboxError | UnreadableError | EvictingError | RunError):
+        log.critical("%s", error)
+        return EXIT_REFUSED
+    if isinstance(error, RedisError):
+        log.critical("Redis refuses and will go on to: %s. %s", clause(error), remedy(error))
+        return EXIT_REFUSED
+    if isinstance(error, KafkaError | OSError):
+        log.critical("%s", error)
+        return EXIT_AGAIN
+    log.critical("The worker met a fault of its own and ends; what it held is scored again.", exc_info=error)
+    return EXIT_FAULT

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from model_server.life import Life
 from model_server.scoring import I64, ItemState, Ranker, Requests, Scored
 from model_server.settings import ModelSettings
+from model_server.worker import Worker
 from schemas import decisions, recommendations
 from schemas.events import decode_run
 from schemas.items import Item, encode_item
@@ -178,14 +178,16 @@ class Shop:
             records,
         )
 
-    def life(self, source: Source | None = None, env: Mapping[str, str] | None = None, *, drain: bool = False) -> Life:
+    def life(
+        self, source: Source | None = None, env: Mapping[str, str] | None = None, *, drain: bool = False
+    ) -> Worker:
         """A model worker, not started yet."""
         rankers = source or Source(Popular())
 
         def make(_: ModelSettings, __: Declaration) -> Source:
             return rankers
 
-        return Life(self.settings(**(env or {})), make, drain=drain)
+        return Worker(self.settings(**(env or {})), make, drain=drain)
 
     async def drain(self, source: Source | None = None, /, **env: str) -> None:
         """Run a worker until the queue is empty."""

@@ -6,13 +6,13 @@ It is made of the model worker's own parts, so what it lacks is batches and the 
 import asyncio
 import sys
 
-from model_server import cli, life
+from model_server import cli, worker
 from model_server.forward import Forwarded, prepare
 from model_server.queue import Taken
-from model_server.worker import Worker
+from model_server.rescoring import Rescoring
 
 
-class OneByOne(Worker):
+class OneByOne(Rescoring):
     """Lease one user, read, score, decide, produce, acknowledge; then the next."""
 
     async def _tell(self) -> None:
@@ -43,5 +43,5 @@ class OneByOne(Worker):
 
 
 if __name__ == "__main__":
-    vars(life)["Worker"] = OneByOne  # All else of a model worker's life is as ever.
+    vars(worker)["Rescoring"] = OneByOne  # All else of a model worker's life is as ever.
     sys.exit(cli.model(sys.argv[1:]))

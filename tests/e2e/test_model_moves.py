@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deploy.stack import ValkeyCluster
-from model_server.life import EXIT_REFUSED
+from model_server.worker import EXIT_REFUSED
 from schemas.keys import Keys
 from streams.service import namespaces
 from streams.service.namespaces import InForce
