@@ -48,6 +48,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "train": Command(
             "model_server.cli", "train", "learn the ranker from a topic or a log and write a bundle", "model"
         ),
+        "evaluate": Command(
+            "model_server.cli", "evaluate", "judge every ranker on a topic or a log, by one harness", "evaluate"
+        ),
     },
     "Operate it": {
         "replay": Command("streams.replay.replay", "replay", "read events again, into rows beside the live ones"),
