@@ -54,6 +54,9 @@ GROUPS: dict[str, dict[str, Command]] = {
             "which bundles there are, how good; bring one into force, go back",
             "model",
         ),
+        "evaluate": Command(
+            "model_server.cli", "evaluate", "judge every ranker on a topic or a log, by one harness", "evaluate"
+        ),
     },
     "Operate it": {
         "replay": Command("streams.replay.replay", "replay", "read events again, into rows beside the live ones"),

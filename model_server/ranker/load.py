@@ -28,8 +28,13 @@ def net_of(
 ) -> NetRanker:
     """Build, fill and warm up. Raises RuntimeError, KeyError or TypeError where the weights do not fit the shape."""
     use_threads(serving_threads())
-    net = Net(NetShape.of(dict(shape)))
-    net.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    ranker = NetRanker(version, preparation, net, Calibration(*calibration), device_of(device))
+    ranker = NetRanker(version, preparation, net_from(shape, weights), Calibration(*calibration), device_of(device))
     ranker.warm_up()
     return ranker
+
+
+def net_from(shape: Mapping[str, Any], weights: Mapping[str, NDArray[Any]]) -> Net:
+    """The net of a bundle. Raises RuntimeError, KeyError or TypeError where the weights do not fit the shape."""
+    net = Net(NetShape.of(dict(shape)))
+    net.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    return net

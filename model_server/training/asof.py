@@ -8,17 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_server.counters.batch import CountedBatch
-from model_server.preparation import Freshness, Preparation
+from model_server.preparation import Freshness, Look, Preparation
+from model_server.retrieval.merge import Candidates
 from model_server.retrieval.pairs import I32, I64
 from model_server.training.item_rows import ItemRows
 from model_server.training.neighbours import NeighbourLimits, build_neighbours
 from streams.features.fold import fold_users
 from streams.features.items import ItemView, item_view
 from streams.features.rows import Layout, Rows
-from streams.features.view import user_view
+from streams.features.view import UserView, user_view
 
 if TYPE_CHECKING:
     from model_server.retrieval.neighbours import Neighbours
+    from model_server.retrieval.retriever import Retrieved
     from model_server.retrieval.shared import Shared
     from model_server.training.recorded import Recorded
     from model_server.training.requests import Moments
@@ -66,6 +68,15 @@ class Taken(NamedTuple):
     shared: Shared
 
 
+class Found(NamedTuple):
+    """The batch taken last, before it was counted."""
+
+    view: UserView
+    scene: NDArray[np.uint8]
+    retrieved: Retrieved
+    look: Look
+
+
 class Replay:
     """Walks the log once; `take` may only be asked for moments in time order.
 
@@ -93,9 +104,12 @@ class Replay:
         self._next = 0
         self._freshness = Freshness(declaration, refresh_ms, profiles_ms)
         self._journal = Journal()
+        self._found: Found | None = None
 
-    def take(self, moments: Moments, requests: NDArray[np.int64]) -> CountedBatch:
-        """Prepare `requests` (positions in `moments`, ascending) as one batch."""
+    def take(
+        self, moments: Moments, requests: NDArray[np.int64], scenes: NDArray[np.uint8] | None = None
+    ) -> CountedBatch:
+        """Prepare `requests` (positions in `moments`, ascending) as one batch; `scenes` u8[B, S] replace their own."""
         self._renew_neighbours(int(moments.ts_ms[requests[0]]))
         self._journal = Journal()
         taken: list[Taken] = []
@@ -103,7 +117,19 @@ class Replay:
             now_ms = int(moments.ts_ms[request])
             self.fold_before(now_ms, len(taken))
             taken.append(self._put_aside(moments, request, now_ms))
-        return self._prepare(taken)
+        own = np.stack([t.scene for t in taken])
+        return self._prepare(taken, own if scenes is None else scenes)
+
+    def recount(self, candidates: Candidates, scene: NDArray[np.uint8]) -> CountedBatch:
+        """The batch taken last with other candidates and under another scene u8[B, S], counted as of the same moments.
+
+        Where a candidate stands in the lists is told by `candidates`.
+        """
+        if self._found is None:
+            message = "recount comes after take"
+            raise RuntimeError(message)
+        view, _, retrieved, look = self._found
+        return self.preparation.batch(view, scene, self.items, retrieved._replace(candidates=candidates), look)
 
     def _put_aside(self, moments: Moments, request: int, now_ms: int) -> Taken:
         rows = self.users[moments.user[request] : moments.user[request] + 1].copy()
@@ -111,17 +137,19 @@ class Replay:
         scene = np.concatenate((rows["scene"][0], moment))
         return Taken(rows, scene, now_ms, self._freshness.at(self.items, now_ms))
 
-    def _prepare(self, taken: list[Taken]) -> CountedBatch:
+    def _prepare(self, taken: list[Taken], scene: NDArray[np.uint8]) -> CountedBatch:
         now_ms = np.array([t.now_ms for t in taken])
         view = user_view(self.layout, np.concatenate([t.rows for t in taken]), now_ms)
-        scene = np.stack([t.scene for t in taken])
         found = self.preparation.find(view, scene, now_ms, self.items, [t.shared for t in taken])
 
+        journal = self._journal
+
         def look(item: I32) -> tuple[ItemView, I64]:
-            rows = self._journal.rows_of(self.items.rows, item)
+            rows = journal.rows_of(self.items.rows, item)
             each = np.repeat(now_ms, item.shape[1])
             return item_view(self.items.layout, rows, each), np.arange(item.size).reshape(item.shape)
 
+        self._found = Found(view, scene, found, look)
         return self.preparation.batch(view, scene, self.items, found, look)
 
     def fold_before(self, now_ms: int, taken: int = 0) -> None:

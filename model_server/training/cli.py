@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import logging
 import os
 import sys
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from model_server.training import reading
 from model_server.training.progress import Bars
 from streams.features.declaration import DEFAULT
 from streams.features.features_file import load
 from streams.service import settings
 from streams.service.settings import Connections, setting, time_zone
-from streams.service.trouble import clause
 
 if TYPE_CHECKING:
     from model_server.training.config import TrainConfig
@@ -48,8 +45,7 @@ def main(argv: list[str]) -> int:
 
     arguments = _parser().parse_args(argv)
     console = Console()
-    if arguments.events is not None and not arguments.events.is_file():  # before the libraries that take seconds
-        print(f"There is no file {arguments.events}.", file=sys.stderr)
+    if reading.missing(arguments):
         return 1
     read = settings.read(TrainSettings, os.environ)
     folder = arguments.out or (Path(read.model_dir) if read.model_dir else None)
@@ -60,7 +56,7 @@ def main(argv: list[str]) -> int:
     for package in NEEDED:
         if find_spec(package) is None:
             raise ModuleNotFoundError(name=package)
-    recorded = _recorded(arguments, read, declaration, bars)
+    recorded = reading.recorded(arguments, read.connections, read.zone, declaration, bars)
     return 1 if recorded is None else _train(arguments, recorded, declaration, folder, bars)
 
 
@@ -78,7 +74,7 @@ def _train(
     except (TrainingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    others = report.baselines(recorded, declaration, trained.chosen, bars) if config.baselines else {}
+    others = report.baselines(trained.dataset, bars) if config.baselines else {}
     told = report.report(trained, recorded, others, config.seed)
     now_ms = time.time_ns() // 1_000_000
     bundle = report.bundle_of(trained, declaration, told, now_ms)
@@ -91,63 +87,6 @@ def _train(
     _write(arguments.report, {"bundle": str(path), "version": bundle.version, **told})
     bars.says(f"Wrote {path}, {'not in force: see `kairos models`' if arguments.no_promote else 'in force now'}.")
     return 0
-
-
-def _recorded(
-    arguments: argparse.Namespace, read: TrainSettings, declaration: Declaration, bars: Bars
-) -> Recorded | None:
-    """The log of the file or of the topics, up to --until; None after saying why there is none.
-
-    It comes before torch, which takes seconds: a wrong address is told at once.
-    """
-    from streams.logs.columns import LogError
-    from streams.logs.mapping import MappingError
-
-    try:
-        return _read(arguments, read, declaration, bars)
-    except (LogError, MappingError, OSError) as error:
-        print(error, file=sys.stderr)
-        return None
-
-
-def _read(arguments: argparse.Namespace, read: TrainSettings, declaration: Declaration, bars: Bars) -> Recorded:
-    from model_server.training.recorded import RawEvent, record, until
-
-    if arguments.events is None:
-        events, catalogue, zone = *_of_topics(read.connections, bars), read.zone
-    else:
-        from streams.logs import logs, mapping
-
-        log = logs.read_log(arguments.events, mapping.load(arguments.map, declaration))
-        bars.says(f"{arguments.events.name}: {log.cleaning}")
-        events = [RawEvent(event.stream, event.key, event.value) for event in log.events]
-        catalogue, zone = log.items, log.zone
-    with bars.step("encode", len(events)) as tick:
-        recorded = record(events, catalogue, declaration, zone, tick)
-    return until(recorded, arguments.until) if arguments.until is not None else recorded
-
-
-def _of_topics(connections: Connections, bars: Bars) -> tuple[list[Any], dict[str, dict[str, Any]]]:
-    from contextlib import ExitStack
-
-    from aiokafka.errors import KafkaError
-
-    from model_server.training.topics import read_topics
-    from streams.service.entry import NoEntryError
-
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it meets is told in a sentence
-    with ExitStack() as stack:
-        try:
-            return asyncio.run(
-                read_topics(connections, lambda total: stack.enter_context(bars.step("read topics", total)))
-            )
-        except NoEntryError as error:
-            raise OSError(str(error)) from error
-        except KafkaError as error:
-            message = (
-                f"Kafka at {connections.kafka} does not answer ({clause(error)}): is KAIROS_KAFKA right, is it running?"
-            )
-            raise OSError(message) from error
 
 
 def _config(arguments: argparse.Namespace) -> TrainConfig:
@@ -168,15 +107,6 @@ def _write(path: Path | None, told: dict[str, Any]) -> None:
         path.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
 
 
-def _moment(text: str) -> int:
-    try:
-        stamp = datetime.fromisoformat(text)
-    except ValueError:
-        message = f"{text} is no time like 2026-01-31 or 2026-01-31T18:00+01:00"
-        raise argparse.ArgumentTypeError(message) from None
-    return int((stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kairos train",
@@ -184,13 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=settings.help_text(TrainSettings),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--topics", action="store_true", help="learn from what the topics hold (the default)")
-    source.add_argument("--events", type=Path, help="a log: .csv, .jsonl, .parquet or a .zip of one")
-    parser.add_argument("--map", default="mapping.toml", help="built-in mapping or a mapping file of the log")
+    reading.add_arguments(parser)
     parser.add_argument("--out", type=Path, help="folder of the bundles (else KAIROS_MODEL_DIR)")
-    parser.add_argument("--until", type=_moment, metavar="TIME", help="leave out what happened from this time on (ISO)")
-    parser.add_argument("--target", action="append", metavar="KIND", help="kind that counts as taking an item")
     parser.add_argument(
         "--test", type=float, metavar="SHARE", help="newest share kept for the report (file .2, topics 0)"
     )

@@ -32,6 +32,14 @@ class Examples(NamedTuple):
     def __len__(self) -> int:
         return len(self.wanted)
 
+    def at(self, rows: NDArray[np.integer]) -> Examples:
+        """The requests at `rows`."""
+        batch = CountedBatch._make(
+            PastTokens._make(part[rows] for part in column) if isinstance(column, PastTokens) else column[rows]
+            for column in self.batch
+        )
+        return Examples(batch, self.label[rows], self.wanted[rows], self.request[rows])
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -47,18 +55,30 @@ def build(replay: Replay, moments: Moments, requests: I64, tick: Callable[[int],
 
 
 def build_lists(
-    replay: Replay, moments: Moments, requests: I64, sampling: Sampling, tick: Callable[[int], object] = lambda _: None
+    replay: Replay,
+    moments: Moments,
+    requests: I64,
+    sampling: Sampling,
+    tick: Callable[[int], object] = lambda _: None,
+    scenes: NDArray[np.uint8] | None = None,
 ) -> Examples:
-    """Examples to learn from: requests whose positive was found, candidates thinned; a missed one is never added."""
-    return joined(thinned(whole, sampling, chunk) for whole, chunk in _chunks(replay, moments, requests, tick))
+    """Examples to learn from: requests whose positive was found, candidates thinned; a missed one is never added.
+
+    `scenes` u8[len(requests), S] replace those of the requests.
+    """
+    return joined(thinned(whole, sampling, chunk) for whole, chunk in _chunks(replay, moments, requests, tick, scenes))
 
 
 def _chunks(
-    replay: Replay, moments: Moments, requests: I64, tick: Callable[[int], object]
+    replay: Replay,
+    moments: Moments,
+    requests: I64,
+    tick: Callable[[int], object],
+    scenes: NDArray[np.uint8] | None = None,
 ) -> Iterable[tuple[Examples, int]]:
     for start in range(0, len(requests), CHUNK):
         chosen = requests[start : start + CHUNK]
-        batch = replay.take(moments, chosen)
+        batch = replay.take(moments, chosen, None if scenes is None else scenes[start : start + CHUNK])
         yield labelled(batch, moments, chosen), start
         tick(len(chosen))
 
@@ -66,9 +86,7 @@ def _chunks(
 def labelled(batch: CountedBatch, moments: Moments, requests: I64) -> Examples:
     """The batch with what was taken."""
     wanted = moments.start[requests + 1] - moments.start[requests]
-    row = np.repeat(np.arange(len(requests)), wanted)
-    within = np.arange(wanted.sum()) - np.repeat(np.cumsum(wanted) - wanted, wanted)
-    item = moments.item[np.repeat(moments.start[requests], wanted) + within]
+    row, item = moments.taken(requests)
     most = 1 + int(max(item.max(initial=0), batch.item.max(initial=0)))
     label = np.isin(np.arange(len(requests))[:, None] * most + batch.item, row * most + item) & (batch.item >= 0)
     return Examples(batch, label, wanted, requests)

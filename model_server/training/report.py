@@ -12,46 +12,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_server.bundle import Bundle
-from model_server.evaluation.baselines import Actions, History, evaluate
-from model_server.evaluation.metrics import interval, means
-from model_server.training.train import BLEND
+from model_server.evaluation.heuristics import HEURISTICS
+from model_server.evaluation.intervals import interval
+from model_server.evaluation.metrics import means
+from model_server.evaluation.ranker import Task
+from model_server.training.train import BLEND, judge_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from model_server.training.dataset import Dataset
     from model_server.training.progress import Progress
     from model_server.training.recorded import Recorded
     from model_server.training.stages import Judge
-    from model_server.training.train import Chosen, Trained
+    from model_server.training.train import Trained
     from streams.features.declaration import Declaration
 
 F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 Metrics = dict[str, F64]
 METRIC = "ndcg@10"
 
 
-def baselines(
-    recorded: Recorded, declaration: Declaration, chosen: Chosen, progress: Progress
-) -> dict[str, dict[str, Metrics]]:
-    """Metrics of every baseline on valid and test: baseline -> part -> metric -> f64[requests]."""
-    done = np.array([kind.active and kind.item for kind in declaration.kinds])[recorded.columns.kind]
-    history = History(
-        Actions(
-            recorded.columns.ts_ms[done],
-            recorded.user[done],
-            recorded.item[done].astype(np.int64),
-            len(recorded.user_ids),
-            len(recorded.item_ids),
-        )
-    )
+def baselines(dataset: Dataset, progress: Progress) -> dict[str, dict[str, Metrics]]:
+    """Metrics of every ranking without a model on valid and test: baseline -> part -> metric -> f64[requests]."""
+    task = Task(dataset)
+    judges = {"valid": judge_of(dataset, dataset.valid)}
+    if dataset.test is not None:
+        judges["test"] = judge_of(dataset, dataset.test)
     found: dict[str, dict[str, Metrics]] = {}
-    for part, requests in (("valid", chosen.valid), ("test", chosen.test)):
-        if len(requests):
-            positives = [chosen.moments.positives(r).astype(np.int64) for r in requests.tolist()]
-            with progress.step(f"baselines: {part}", len(requests)) as tick:
-                user, now_ms = chosen.moments.user[requests], chosen.moments.ts_ms[requests]
-                for name, metrics in evaluate(history, user, now_ms, positives, lambda: tick(1)).items():
-                    found.setdefault(name, {})[part] = metrics
+    with progress.step("baselines", len(HEURISTICS)) as tick:
+        for heuristic in HEURISTICS:
+            score = heuristic.fit(task, 0, tick)[heuristic.name].score
+            found[heuristic.name] = {part: judge.metrics_of(score(judge.examples)) for part, judge in judges.items()}
     return found
 
 
@@ -67,12 +60,15 @@ def report(
     rows = {**others, **rankers}
     final = next((v.stage for v in reversed(trained.judgements) if v.kept), trained.judgements[0].stage)
     last = "test" if "test" in judges else "valid"
+    part = judges[last].examples
+    user = trained.chosen.moments.user[part.request]
     best = max(others, key=lambda name: means(others[name]["valid"])[METRIC]) if others else None
     return {
         "events": len(recorded),
         "users": len(recorded.user_ids),
         "items": len(recorded.item_ids),
-        "lists": trained.lists,
+        "until_ms": int(recorded.columns.ts_ms[-1]),
+        "lists": len(trained.dataset.learn),
         "requests": {part: len(judge.examples) for part, judge in judges.items()},
         "recall": {part: _recall(judge) for part, judge in judges.items()},
         "rankers": {name: {part: means(m) for part, m in parts.items()} for name, parts in rows.items()},
@@ -80,7 +76,7 @@ def report(
         "final": final,
         "measured on": last,
         "gain over": {
-            name: _gain(rows[final][last], rows[name][last], seed) for name in others_of(final, best, rankers)
+            name: _gain(rows[final][last], rows[name][last], user, seed) for name in others_of(final, best, rankers)
         },
         "served": final if trained.served else BLEND,
         "verdicts": [dataclasses.asdict(verdict) for verdict in trained.judgements],
@@ -99,9 +95,9 @@ def _recall(judge: Judge) -> float:
     return float((examples.label.sum(1) / np.maximum(examples.wanted, 1)).mean()) if len(examples) else 0.0
 
 
-def _gain(final: Metrics, other: Metrics, seed: int) -> dict[str, float]:
+def _gain(final: Metrics, other: Metrics, user: I64, seed: int) -> dict[str, float]:
     difference = final[METRIC] - other[METRIC]
-    low, high = interval(difference, seed)
+    low, high = interval(difference, seed, user)
     base = float(other[METRIC].mean())
     return {
         "ndcg@10": float(difference.mean()),

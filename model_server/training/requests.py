@@ -32,9 +32,12 @@ class Moments(NamedTuple):
     def __len__(self) -> int:
         return len(self.ts_ms)
 
-    def positives(self, request: int) -> NDArray[np.int32]:
-        """The items taken at a request."""
-        return self.item[self.start[request] : self.start[request + 1]]
+    def taken(self, requests: I64) -> tuple[I64, NDArray[np.int32]]:
+        """(row, item) of everything taken at `requests`, rows numbering them."""
+        wanted = self.start[requests + 1] - self.start[requests]
+        row = np.repeat(np.arange(len(requests)), wanted)
+        within = np.arange(wanted.sum()) - np.repeat(np.cumsum(wanted) - wanted, wanted)
+        return row, self.item[np.repeat(self.start[requests], wanted) + within]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from model_server.ranker.lists import Lists, collate
 from model_server.ranker.net import Net
 
 if TYPE_CHECKING:
+    from model_server.counters.batch import CountedBatch
     from model_server.training.examples import Examples
 
 F32 = NDArray[np.float32]
@@ -74,14 +75,7 @@ class Judge:
 
     def scores(self, net: Net) -> F32:
         """Scores f32[N, C]; padding scores the lowest finite number."""
-        net.eval()
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(self.examples), self._batch):
-                rows = np.arange(start, min(start + self._batch, len(self.examples)))
-                lists = collate(self.examples.batch, rows, self.history).to(self.device)
-                parts.append(net(lists).float().cpu().numpy())
-        return np.concatenate(parts)
+        return scores_of(net, self.examples.batch, self.history, self.device, self._batch)
 
     def value(self, net: Net) -> float:
         """Mean NDCG@10."""
@@ -92,10 +86,21 @@ class Judge:
         examples = self.examples
         return means(self.metrics_of(scores))[METRIC] if len(examples) else 0.0
 
-    def metrics_of(self, scores: F32) -> dict[str, NDArray[np.float64]]:
+    def metrics_of(self, scores: NDArray[np.number[Any]]) -> dict[str, NDArray[np.float64]]:
         """Every metric of every request."""
         examples = self.examples
         return ranked(scores, self._popularity, examples.batch.item, examples.label, examples.wanted)
+
+
+def scores_of(net: Net, batch: CountedBatch, history: int, device: torch.device, size: int = 64) -> F32:
+    """Scores f32[N, C] of a whole batch, `size` users at a time; padding scores the lowest finite number."""
+    net.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, batch.size, size):
+            rows = np.arange(start, min(start + size, batch.size))
+            parts.append(net(collate(batch, rows, history).to(device)).float().cpu().numpy())
+    return np.concatenate(parts)
 
 
 class Fit:

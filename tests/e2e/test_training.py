@@ -164,7 +164,7 @@ def test_on_real_logs_a_quick_training_is_above_the_best_baseline(name: str, fil
     whole = record([RawEvent(e.stream, e.key, e.value) for e in log.events], log.items, DEFAULT, log.zone)
     quick = dataclasses.replace(TrainConfig().quick, lists=1_500, valid=300, test=500, encoder=None)
     trained = train(whole, DEFAULT, quick, Silent())
-    others = report.baselines(whole, DEFAULT, trained.chosen, Silent())
+    others = report.baselines(trained.dataset, Silent())
     told = report.report(trained, whole, others, 0)
     ranked = {ranker: parts["test"]["ndcg@10"] for ranker, parts in told["rankers"].items()}
     best = max(ranked[other] for other in others)

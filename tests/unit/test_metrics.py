@@ -1,11 +1,12 @@
-"""Ranking metrics against a slow reading of their definitions, and baselines against a slow reading of the log."""
+"""Ranking metrics, intervals and exposure against a slow reading of their definitions."""
 
 import math
 
 import numpy as np
 
-from model_server.evaluation.baselines import BASELINES, Actions, History, evaluate, ranks_of
-from model_server.evaluation.metrics import interval, means, of_ranks, ranked
+from model_server.evaluation.exposure import coverage, diversity, gini
+from model_server.evaluation.intervals import interval
+from model_server.evaluation.metrics import means, order, ranked
 
 
 def slow(positions: list[int], wanted: int) -> tuple[float, float, float]:
@@ -47,10 +48,6 @@ def test_a_missed_positive_counts_against_ndcg() -> None:
     assert missed < 0.7
 
 
-def test_ranks_and_lists_agree() -> None:
-    assert of_ranks(np.array([2, 11])) == dict(zip(("ndcg@10", "hr@10", "mrr"), slow([2, 11], 2), strict=True))
-
-
 def test_no_request_has_mean_zero() -> None:
     assert means({"mrr": np.empty(0)}) == {"mrr": 0.0}
     assert interval(np.empty(0), 0) == (0.0, 0.0)
@@ -61,33 +58,41 @@ def test_an_interval_holds_the_mean_and_excludes_what_never_happened() -> None:
     assert 0.2 < low < 0.3 < high < 0.4
 
 
-def actions() -> Actions:
-    rng = np.random.default_rng(1)
-    ts_ms = np.sort(rng.integers(0, 40 * 86_400_000, 500))
-    return Actions(ts_ms, rng.integers(0, 5, 500), rng.integers(0, 12, 500), 5, 12)
+def test_an_interval_by_users_equals_the_slow_bootstrap() -> None:
+    rng = np.random.default_rng(3)
+    user = rng.integers(0, 40, 300)
+    gain = rng.normal(0, 0.1, 300) + rng.normal(0, 1, 40)[user]
+    draws = []
+    other = np.random.default_rng(5)
+    members = [gain[user == u] for u in np.unique(user)]
+    for _ in range(1_000):
+        drawn = [members[n] for n in other.integers(0, len(members), len(members))]
+        draws.append(np.concatenate(drawn).mean())
+    np.testing.assert_allclose(interval(gain, 5, user), np.quantile(draws, (0.025, 0.975)))
 
 
-def test_baselines_see_only_what_came_strictly_before() -> None:
-    log = actions()
-    history = History(log)
-    now_ms = int(log.ts_ms[300])
-    for name, days in (("popularity 24 h", 1), ("popularity 7 d", 7), ("popularity", 10_000)):
-        expected = np.zeros(12)
-        for ts_ms, item in zip(log.ts_ms.tolist(), log.item.tolist(), strict=True):
-            expected[item] += now_ms - days * 86_400_000 <= ts_ms < now_ms
-        assert BASELINES[name](history, 0, now_ms).tolist() == expected.tolist()
-    own = np.zeros(12)
-    for ts_ms, user, item in zip(log.ts_ms.tolist(), log.user.tolist(), log.item.tolist(), strict=True):
-        own[item] += user == 3 and ts_ms < now_ms
-    assert BASELINES["user frequency"](history, 3, now_ms).tolist() == own.tolist()
+def test_requests_of_one_user_are_not_taken_for_many_opinions() -> None:
+    user = np.repeat(np.arange(20), 50)
+    gain = np.random.default_rng(0).normal(0, 1, 20)[user]
+    by_request, by_user = interval(gain, 0), interval(gain, 0, user)
+    assert by_user[1] - by_user[0] > 5 * (by_request[1] - by_request[0])
+    assert interval(gain, 0, user) == by_user
 
 
-def test_ties_of_a_baseline_go_by_the_given_order() -> None:
-    assert ranks_of(np.array([1.0, 1.0, 2.0]), np.array([1, 0, 2]), np.array([0, 1, 2])).tolist() == [3, 2, 1]
+def test_order_takes_whole_numbers_too_large_for_float32() -> None:
+    score = np.array([[1_700_000_000_001, 1_700_000_000_002]])
+    assert order(score, np.zeros((1, 2), np.float32), np.array([[0, 1]], np.int32)).tolist() == [[1, 0]]
 
 
-def test_every_baseline_is_judged_at_every_request() -> None:
-    log = actions()
-    found = evaluate(History(log), np.array([0, 1]), log.ts_ms[[100, 200]], [np.array([3]), np.array([4, 5])])
-    assert set(found) == set(BASELINES)
-    assert all(len(values) == 2 for metrics in found.values() for values in metrics.values())
+def test_exposure_of_known_lists() -> None:
+    even, one = np.array([[0, 1], [2, 3]], np.int32), np.array([[3, -1], [3, -1]], np.int32)
+    assert (coverage(even, 4), coverage(one, 4)) == (1.0, 0.25)
+    assert gini(even, 4) == 0.0
+    assert gini(one, 4) == 0.75
+    assert gini(np.full((1, 2), -1, np.int32), 4) == 0.0
+
+
+def test_diversity_counts_pairs_of_unlike_categories() -> None:
+    category = np.array([0, 0, 1, -1], np.int32)
+    top = np.array([[0, 1, 2], [0, 1, -1], [0, 3, -1]], np.int32)
+    np.testing.assert_allclose(diversity(top, category), [2 / 3, 0.0, np.nan])

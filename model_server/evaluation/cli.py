@@ -1,0 +1,146 @@
+"""`kairos evaluate`: every ranker on one log, by one harness; JSON for machines, a page with plots for people."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from model_server.training import reading
+from model_server.training.progress import Bars
+from streams.features.declaration import DEFAULT
+from streams.features.features_file import load
+from streams.service import settings
+from streams.service.arguments import whole_number
+from streams.service.settings import Connections, setting, time_zone
+
+if TYPE_CHECKING:
+    from model_server.bundle import Bundle
+    from model_server.evaluation.harness import EvaluateConfig
+    from model_server.training.recorded import Recorded
+    from streams.features.declaration import Declaration
+
+NEEDED = ("torch", "transformers", "safetensors", "scipy", "lightgbm", "matplotlib")
+"""Packages of an evaluation that are looked for before a log is read."""
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What `kairos evaluate` reads from the environment."""
+
+    connections: Connections
+    features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
+    zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC", check=time_zone)
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; 0 when a report was written, 1 with a sentence on stderr when nothing could be judged."""
+    from rich.console import Console
+
+    arguments = _parser().parse_args(argv)
+    if reading.missing(arguments):
+        return 1
+    read = settings.read(EvaluateSettings, os.environ)
+    declaration, bars = load(read.features) if read.features is not None else DEFAULT, Bars(Console())
+    for package in NEEDED:
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(name=package)
+    recorded = reading.recorded(arguments, read.connections, read.zone, declaration, bars)
+    if recorded is None:
+        return 1
+    return _evaluate(arguments, recorded, declaration, bars, shlex.join(["kairos", "evaluate", *argv]))
+
+
+def _evaluate(
+    arguments: argparse.Namespace, recorded: Recorded, declaration: Declaration, bars: Bars, command: str
+) -> int:
+    from model_server.bundle import BundleError
+    from model_server.evaluation.harness import EvaluationError, TrainingError, evaluate
+    from model_server.evaluation.rankers import rankers
+
+    config = _config(arguments)
+    try:
+        bundle = None if arguments.bundle is None else _bundle(arguments.bundle, declaration)
+        found = evaluate(recorded, declaration, rankers(config, arguments.baselines, bundle), config, bars)
+    except (BundleError, EvaluationError, TrainingError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    from model_server.evaluation.report import report
+
+    name = "the topics" if arguments.events is None else arguments.events.name
+    _write(arguments.out, report(found, name), bars, command)
+    return 0
+
+
+def _write(folder: Path, told: dict[str, Any], bars: Bars, command: str) -> None:
+    from model_server.evaluation import page, plots
+    from model_server.evaluation.table import sentences, table
+
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {"command": command, **told}
+    (folder / "report.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
+    (folder / "report.md").write_text(page.page(told, plots.draw(told, folder), command), "utf-8")
+    bars.table(table(told))
+    for line in sentences(told):
+        bars.says(line)
+    bars.says(f"Wrote {folder / 'report.json'} and {folder / 'report.md'}.")
+
+
+def _bundle(folder: Path, declaration: Declaration) -> Bundle:
+    from model_server import bundle
+
+    version = bundle.current_version(folder)
+    if version is None:
+        message = (
+            f"{folder} names no bundle in a file {bundle.CURRENT}: give the folder that `kairos train --out` wrote"
+        )
+        raise bundle.BundleError(message)
+    return bundle.load(folder, version, declaration)
+
+
+def _config(arguments: argparse.Namespace) -> EvaluateConfig:
+    from model_server.evaluation.harness import EvaluateConfig
+    from model_server.training.config import TrainConfig
+    from model_server.training.requests import Split
+
+    train = TrainConfig(
+        seed=arguments.seed,
+        split=Split(test=arguments.test),
+        target=tuple(arguments.target or ()),
+        device=arguments.device,
+        threads=arguments.threads,
+    )
+    train = train.quick if arguments.quick else train
+    train = replace(train, encoder=None) if arguments.no_encoder else train
+    return EvaluateConfig(train, seeds=arguments.seeds, scene=not arguments.no_scene)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kairos evaluate",
+        description="Judge every ranker on a behaviour log, or on what the topics hold, by one harness.",
+        epilog=settings.help_text(EvaluateSettings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    reading.add_arguments(parser)
+    parser.add_argument("--out", type=Path, default=Path("build/evaluate"), help="folder of the report (%(default)s)")
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="judge the bundle in force in this folder too")
+    parser.add_argument(
+        "--baselines", nargs="*", metavar="NAME", help="only these baselines besides the blend, none for no name"
+    )
+    parser.add_argument("--seeds", type=whole_number, default=3, help="seeds of rankers with chance in them (3)")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed (0)")
+    parser.add_argument("--test", type=float, default=0.2, metavar="SHARE", help="newest share of the requests (.2)")
+    parser.add_argument("--quick", action="store_true", help="within minutes: fewer requests, fewer passes")
+    parser.add_argument("--no-encoder", action="store_true", help="leave out the transformer stage")
+    parser.add_argument("--no-scene", action="store_true", help="leave out trainings without and with permuted scene")
+    parser.add_argument("--threads", type=whole_number, default=1, help="of torch and LightGBM (1); part of the seed")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    return parser

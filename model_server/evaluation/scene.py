@@ -1,0 +1,137 @@
+"""What the scene is worth: examples without it, with another one of the same user, and right against wrong values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_server.counters.names import scene_names
+from model_server.retrieval.merge import Candidates
+from model_server.training.examples import CHUNK, Examples, Sampling, build_lists, joined, labelled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from model_server.training.dataset import Dataset
+
+I64 = NDArray[np.int64]
+U8 = NDArray[np.uint8]
+WITHOUT, PERMUTED = "no scene", "scene permuted"
+MOMENT = ("hour_sin", "hour_cos", "weekend", "list_scene", "list_hour_of_day")
+"""Counters that look at the scene besides those of `counters.names.scene_names`."""
+
+
+def without_scene(dataset: Dataset, examples: Examples) -> Examples:
+    """The same candidates with every counter and token of the scene at nothing."""
+    names = dataset.preparation.counters.names
+    gone = {*scene_names(dataset.declaration), *MOMENT}
+    batch = examples.batch
+    counters = batch.counters.copy()
+    counters[..., [i for i, name in enumerate(names) if name in gone]] = 0
+    past = batch.past._replace(hour=np.zeros_like(batch.past.hour))
+    blind = batch._replace(counters=counters, scene=np.zeros_like(batch.scene), past=past)
+    return Examples(blind, examples.label, examples.wanted, examples.request)
+
+
+class Placebo(NamedTuple):
+    """Training lists under another scene, and the share of them whose scene is really another one."""
+
+    learn: Examples
+    changed: float
+
+
+def placebo(dataset: Dataset, seed: int, tick: Callable[[int], object] = lambda _: None) -> Placebo:
+    """The training lists built again, each request under the scene of another one of its user.
+
+    Candidates, counters and tokens all see that scene. A user with one list has no other scene and keeps it.
+    """
+    learn = dataset.learn
+    other = permutation(dataset.chosen.moments.user[learn.request], seed)
+    scenes = learn.batch.scene[other]
+    sampling = Sampling(dataset.config.width, dataset.config.seed)
+    built = build_lists(dataset.replay(), dataset.chosen.moments, learn.request, sampling, tick, scenes)
+    return Placebo(built, float((scenes != learn.batch.scene).any(1).mean()))
+
+
+def permutation(user: I64, seed: int) -> I64:
+    """Positions i64[N] permuted within each user, by one step of a shuffled round: nobody with two keeps the own."""
+    order = np.lexsort((np.random.default_rng(seed).random(len(user)), user))
+    ordered = user[order]
+    start = np.searchsorted(ordered, ordered)
+    end = np.searchsorted(ordered, ordered, side="right")
+    following = np.arange(len(user)) + 1
+    other = np.empty(len(user), np.int64)
+    other[order] = order[np.where(following < end, following, start)]
+    return other
+
+
+class Contrast(NamedTuple):
+    """One taken item of each of n requests, [n, 1]: under the right scene, and with one field of it wrong."""
+
+    field: str
+    right: Examples
+    wrong: Examples
+
+
+def contrasts(dataset: Dataset, most: int, seed: int, tick: Callable[[int], object] = lambda _: None) -> list[Contrast]:
+    """Right against wrong values of every scene field, at the newest `most` test requests.
+
+    Wrong values are drawn from those of the other requests. Where the item stands in the retrieval lists is the same
+    on both sides. A request without a value of the field, or whose item was not found, says nothing.
+    """
+    if dataset.test is None:
+        return []
+    scenes = dataset.test.batch.scene
+    fields = [
+        (column, name)
+        for column, name in enumerate(dataset.declaration.scene_names)
+        if len(np.unique(scenes[scenes[:, column] > 0, column])) > 1
+    ]
+    parts: dict[str, list[tuple[Examples, Examples]]] = {name: [] for _, name in fields}
+    rng = np.random.default_rng(seed)
+    for right, recount in _taken(dataset, dataset.chosen.test[-most:], tick):
+        for column, name in fields:
+            own = right.batch.scene[:, column]
+            scene = right.batch.scene.copy()
+            scene[:, column] = _others(own, scenes[:, column], rng)
+            rows = np.flatnonzero((right.batch.item[:, 0] >= 0) & (own > 0))
+            if len(rows):
+                parts[name].append((right.at(rows), recount(scene).at(rows)))
+    return [
+        Contrast(name, joined(right for right, _ in found), joined(wrong for _, wrong in found))
+        for name, found in parts.items()
+        if found
+    ]
+
+
+def _taken(
+    dataset: Dataset, requests: I64, tick: Callable[[int], object]
+) -> Iterator[tuple[Examples, Callable[[U8], Examples]]]:
+    """Of each chunk of requests the first taken item that was found (-1 for none), and how to count it elsewhere."""
+    replay, moments = dataset.replay(), dataset.chosen.moments
+    for start in range(0, len(requests), CHUNK):
+        chunk = requests[start : start + CHUNK]
+        whole = labelled(replay.take(moments, chunk), moments, chunk)
+        row = np.arange(len(chunk))[:, None]
+        column = whole.label.argmax(1)[:, None]
+        found = whole.label[row, column]
+        item = np.where(found, whole.batch.item[row, column], np.int32(-1)).astype(np.int32)
+        one = Candidates(item, whole.batch.near[row, column])
+
+        def recount(scene: U8, one: Candidates = one, chunk: I64 = chunk) -> Examples:
+            return labelled(replay.recount(one, scene), moments, chunk)
+
+        yield recount(whole.batch.scene), recount
+        tick(len(chunk))
+
+
+def _others(own: U8, values: U8, rng: np.random.Generator) -> U8:
+    """For each of `own` a value drawn from the known `values` that differ from it."""
+    known = np.sort(values[values > 0])
+    first, last = np.searchsorted(known, own), np.searchsorted(known, own, side="right")
+    drawn = rng.integers(0, np.maximum(len(known) - (last - first), 1))
+    other: U8 = known[np.where(drawn >= first, np.minimum(drawn + last - first, len(known) - 1), drawn)]
+    return other

@@ -1,0 +1,204 @@
+"""Parts of the harness against slow readings: what came before, heuristics, EASE, permuted and wrong scenes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from model_server.evaluation.before import Before
+from model_server.evaluation.ease import Ease, Weights, closed_form, renewals
+from model_server.evaluation.harness import EvaluationError, checked
+from model_server.evaluation.heuristics import HEURISTICS
+from model_server.evaluation.ranker import Task
+from model_server.evaluation.report import word_of
+from model_server.evaluation.scene import contrasts, permutation, placebo, without_scene
+from model_server.training.config import TrainConfig
+from model_server.training.dataset import Dataset, TrainingError, build_dataset
+from model_server.training.examples import Examples
+from model_server.training.progress import Silent
+from model_server.training.requests import Split
+from streams.features.declaration import DEFAULT
+from tests.shoplog import recorded
+
+DAY_MS = 86_400_000
+TINY = dataclasses.replace(TrainConfig(split=Split(test=0.1)).quick, lists=150, valid=60, test=100, width=40)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return build_dataset(recorded(5, users=20, items=40, events=1_200), DEFAULT, TINY, Silent())
+
+
+def the_test(dataset: Dataset) -> Examples:
+    assert dataset.test is not None
+    return dataset.test
+
+
+def test_before_equals_a_slow_reading() -> None:
+    rng = np.random.default_rng(0)
+    key, ts_ms = rng.integers(0, 9, 300) * 7, 1_700_000_000_000 + rng.integers(0, 40, 300) * DAY_MS // 4
+    before = Before(key, ts_ms)
+    asked = np.arange(-1, 70)
+    for now_ms in (int(ts_ms.min()), int(ts_ms[17]), int(ts_ms.max()) + 1, 0, 2**50):
+        now = np.full(len(asked), now_ms)
+        past = [ts_ms[(key == k) & (ts_ms < now_ms)] for k in asked]
+        week = [p[p >= now_ms - 7 * DAY_MS] for p in past]
+        halved = [np.sum(0.5 ** ((now_ms - p) / DAY_MS)) for p in past]
+        assert before.count(asked, now).tolist() == [len(p) for p in past]
+        assert before.count(asked, now, 7 * DAY_MS).tolist() == [len(p) for p in week]
+        assert before.last_ms(asked, now).tolist() == [p.max(initial=0) for p in past]
+        np.testing.assert_allclose(before.decayed(asked, now, DAY_MS), halved)
+
+
+def test_nothing_came_before_nothing() -> None:
+    before = Before(np.empty(0, np.int64), np.empty(0, np.int64))
+    asked, now = np.array([[1, 2]]), np.array([[5]])
+    for found in (before.count(asked, now), before.last_ms(asked, now), before.decayed(asked, now, DAY_MS)):
+        assert found.tolist() == [[0, 0]]
+
+
+def slow(dataset: Dataset, name: str, user: int, item: int, now_ms: int) -> float:
+    """A heuristic's score by going through the whole log."""
+    columns = dataset.recorded.columns
+    kinds = np.array([kind.active and kind.item for kind in DEFAULT.kinds])[columns.kind]
+    of_item = kinds & (dataset.recorded.item == item) & (columns.ts_ms < now_ms)
+    if name.startswith("user"):
+        of_item &= dataset.recorded.user == user
+    stamps = columns.ts_ms[of_item]
+    spans = {"popularity 1 h": DAY_MS // 24, "popularity 24 h": DAY_MS, "popularity 7 d": 7 * DAY_MS}
+    if name in ("last seen by anyone", "user recency"):
+        return float(stamps.max(initial=0))
+    return float((stamps >= now_ms - spans.get(name, now_ms)).sum())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "popularity",
+        "popularity 1 h",
+        "popularity 24 h",
+        "popularity 7 d",
+        "last seen by anyone",
+        "user frequency",
+        "user recency",
+    ],
+)
+def test_heuristics_see_only_what_came_strictly_before(dataset: Dataset, name: str) -> None:
+    heuristic, task, test = next(h for h in HEURISTICS if h.name == name), Task(dataset), the_test(dataset)
+    score = heuristic.fit(task, 0, lambda _: None)[name].score(test)
+    for row in (0, len(test) // 2, len(test) - 1):
+        user, now_ms = int(task.user(test)[row]), int(task.now_ms(test)[row])
+        for column in np.flatnonzero(test.batch.item[row] >= 0)[::5].tolist():
+            item = int(test.batch.item[row, column])
+            assert score[row, column] == slow(dataset, name, user, item, now_ms), (row, column)
+
+
+def test_every_heuristic_scores_every_candidate_and_the_setting_is_chosen_on_valid(dataset: Dataset) -> None:
+    task = Task(dataset)
+    for heuristic in HEURISTICS:
+        fitted = heuristic.fit(task, 0, lambda _: None)[heuristic.name]
+        assert fitted.score(the_test(dataset)).shape == the_test(dataset).label.shape
+        options = heuristic.options(task)
+        if len(options) > 1:
+            assert task.value(fitted.score) == max(task.value(option) for option in options.values())
+
+
+def test_ease_solves_its_regression() -> None:
+    rng = np.random.default_rng(2)
+    taken = (rng.random((30, 6)) < 0.4).astype(np.float64)
+    found = closed_form((taken.T @ taken).astype(np.float32), 3.0)
+    for item in range(6):
+        others = [i for i in range(6) if i != item]
+        x = taken[:, others]
+        weights = np.linalg.solve(x.T @ x + 3.0 * np.eye(5), x.T @ taken[:, item])
+        np.testing.assert_allclose(found[others, item], weights, atol=1e-5)
+        assert found[item, item] == 0
+
+
+def test_ease_is_built_of_the_past_and_renewed_in_the_test(dataset: Dataset) -> None:
+    task, test = Task(dataset), the_test(dataset)
+    fitted = Ease().fit(task, 0, lambda _: None)["EASE"]
+    start_ms = renewals(task)
+    assert start_ms[0] == dataset.chosen.learned_until_ms
+    assert start_ms[1] == task.now_ms(test)[0]
+    ridge, own = fitted.chosen["ridge"], fitted.chosen["own items"]
+    first = test.at(np.arange(3))
+    expected = Weights.until(task, int(start_ms[1]), ridge).having(own).score(first)
+    np.testing.assert_array_equal(fitted.score(first), expected)
+
+
+def test_scenes_move_within_the_user_and_nobody_with_two_keeps_the_own() -> None:
+    user = np.array([3, 1, 3, 2, 3, 1])
+    for seed in range(5):
+        other = permutation(user, seed)
+        assert sorted(other) == list(range(6))
+        assert (user[other] == user).all()
+        assert [int(n) for n in np.flatnonzero(other == np.arange(6))] == [3]
+
+
+def test_the_placebo_changes_the_scene_and_what_is_counted_under_it(dataset: Dataset) -> None:
+    built = placebo(dataset, 0)
+    names = dataset.preparation.counters.names
+    hour = names.index("hour_sin")
+    assert built.changed > 0.9
+    kept = np.isin(dataset.learn.request, built.learn.request)
+    assert kept.mean() > 0.9
+    column = DEFAULT.scene_names.index("hour")
+    before, after = dataset.learn.batch.scene[kept], built.learn.batch.scene
+    assert (before[:, column] != after[:, column]).mean() > 0.5
+    angle = np.sin(2 * np.pi / 24 * (after[:, column].astype(float) - 1))
+    np.testing.assert_allclose(built.learn.batch.counters[:, 0, hour], angle, atol=1e-6)
+
+
+def test_without_scene_nothing_tells_two_scenes_apart(dataset: Dataset) -> None:
+    found = contrasts(dataset, 60, 0)
+    assert {"hour", "device"} <= {contrast.field for contrast in found}
+    for contrast in found:
+        column = DEFAULT.scene_names.index(contrast.field)
+        right, wrong = contrast.right, contrast.wrong
+        assert len(right) == len(wrong) > 0
+        assert (right.batch.scene[:, column] != wrong.batch.scene[:, column]).all()
+        assert (wrong.batch.scene[:, column] > 0).all()
+        assert (right.batch.item == wrong.batch.item).all()
+        blind = [without_scene(dataset, part).batch for part in (right, wrong)]
+        np.testing.assert_array_equal(blind[0].counters, blind[1].counters)
+        np.testing.assert_array_equal(blind[0].past.hour, blind[1].past.hour)
+    hour = next(contrast for contrast in found if contrast.field == "hour")
+    assert (hour.right.batch.counters != hour.wrong.batch.counters).any()
+
+
+def test_the_right_side_of_a_contrast_is_the_candidate_as_it_was_counted(dataset: Dataset) -> None:
+    test, contrast = the_test(dataset), contrasts(dataset, len(the_test(dataset)), 0)[0]
+    for row in range(0, len(contrast.right), 7):
+        at = int(np.flatnonzero(test.request == contrast.right.request[row])[0])
+        column = int(np.flatnonzero(test.batch.item[at] == contrast.right.batch.item[row, 0])[0])
+        assert test.label[at, column]
+        names = dataset.preparation.counters.names  # the repeat share comes from co-visited items of another moment
+        own = [i for i, n in enumerate(names) if n.startswith(("item_", "scene_", "own_")) and n != "item_repeat"]
+        np.testing.assert_array_equal(contrast.right.batch.counters[row, 0, own], test.batch.counters[at, column, own])
+
+
+def test_an_empty_test_and_a_single_class_are_sentences(dataset: Dataset) -> None:
+    with pytest.raises(EvaluationError, match="no request is left to test on: raise --test"):
+        checked(dataclasses.replace(dataset, test=None))
+    test = the_test(dataset)
+    all_taken = Examples(test.batch, test.batch.item >= 0, test.wanted, test.request)
+    with pytest.raises(EvaluationError, match="at the test requests every candidate was taken, a single class"):
+        checked(dataclasses.replace(dataset, test=all_taken))
+    none_taken = Examples(test.batch, np.zeros_like(test.label), test.wanted, test.request)
+    with pytest.raises(EvaluationError, match="at the valid requests no candidate was taken"):
+        checked(dataclasses.replace(dataset, valid=none_taken))
+    assert checked(dataset) is test
+
+
+def test_what_happens_at_one_moment_is_on_one_side_of_a_split() -> None:
+    log = recorded(5, users=20, items=40, events=400)
+    daily = dataclasses.replace(log, columns=log.columns._replace(ts_ms=log.columns.ts_ms // DAY_MS * DAY_MS))
+    with pytest.raises(TrainingError, match="too few to learn from"):
+        build_dataset(daily, DEFAULT, TINY, Silent())
+
+
+def test_values_of_a_scene_have_words() -> None:
+    assert word_of(DEFAULT, "hour", 1) == "00"
+    assert word_of(DEFAULT, "device", 2) == "tablet"
+    assert word_of(DEFAULT, "region", 5) == "#5"
