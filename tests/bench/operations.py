@@ -60,7 +60,7 @@ def _reference(lab: Lab) -> list[Figure]:
             "rebuild_two_processes_cpu",
             both_us / cpu_us,
             "",
-            (AT_MOST, 1.1),
+            (AT_MOST, 1.2),
             "CPU an event of two processes over that of one: linear wherever there are cores for both and the servers",
         ),
         figure("rebuild_wrong_rows", 0, "rows", (AT_MOST, 0), "bit for bit against the live rows, both rebuilds"),
