@@ -94,15 +94,14 @@ def _write(folder: Path, told: dict[str, Any], bars: Bars, command: str) -> None
 
 
 def _bundle(folder: Path, declaration: Declaration) -> Bundle:
-    from model_server import bundle
+    from model_server.bundle import BundleError, load
+    from model_server.model_folder import CURRENT, current_version
 
-    version = bundle.current_version(folder)
+    version = current_version(folder)
     if version is None:
-        message = (
-            f"{folder} names no bundle in a file {bundle.CURRENT}: give the folder that `kairos train --out` wrote"
-        )
-        raise bundle.BundleError(message)
-    return bundle.load(folder, version, declaration)
+        message = f"{folder} names no bundle in a file {CURRENT}: give the folder that `kairos train --out` wrote"
+        raise BundleError(message)
+    return load(folder, version, declaration)
 
 
 def _config(arguments: argparse.Namespace) -> EvaluateConfig:
