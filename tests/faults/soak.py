@@ -20,12 +20,16 @@ from random import Random
 
 from rich.console import Console
 
+from model_server.policy.pushes import KEPT, Push, encode
+from schemas.keys import Keys
+from schemas.partition import partition_of
+from streams.features.columns import item_code
 from tests.bench.figures import show, write
 from tests.faults.fault import Layout
 from tests.faults.plan import Load, Plan
 from tests.faults.run import Run
 from tests.faults.soaked import Sampler, figures
-from tests.faults.stage import Stage
+from tests.faults.stage import PARTITIONS, Stage
 from tests.faults.verdict import Verdict
 from tests.faults.watch import Watch
 
@@ -47,6 +51,7 @@ class Soak(Run):
     async def _before(self, stage: Stage, watch: Watch) -> None:
         self.sampler.stage, self.sampler.watch = stage, watch
         await self.sampler.note_empty()
+        await _fill_push_logs(stage)
         per_s = self.rate or await self._half_load(stage, watch)
         stage.traffic.load = replace(stage.traffic.load, events_per_s=per_s)
         self.console.print(
@@ -69,6 +74,26 @@ class Soak(Run):
             await self.sampler.look()
             await asyncio.sleep(max(0.5, self.plan.least_s / SAMPLES - (time.monotonic() - now_s)))
         await self.sampler.note_full()
+
+
+async def _fill_push_logs(stage: Stage) -> None:
+    """Everybody was pushed before: the logs, and what a model worker holds of them, have the size they keep.
+
+    Else they would grow all through the soak, to the length of a full one, and look like a leak.
+    """
+    then_ms = time.time_ns() // 1_000_000 - 86_400_000
+    blob = encode(
+        [
+            Push(f"gone{n}", item_code(f"gone{n}"), then_ms + n, then_ms + 3_600_000, f"{n:032x}", f"{n:016x}", 0)
+            for n in range(KEPT)
+        ]
+    )
+    redis = stage.redis()
+    try:
+        for user in (b"u%d" % number for number in range(USERS)):
+            await redis.set(Keys.pushes(stage.keys.user_tag(partition_of(user, PARTITIONS)), user), blob)
+    finally:
+        await redis.aclose()
 
 
 def main(argv: Sequence[str]) -> int:
