@@ -79,7 +79,8 @@ class Contrast(NamedTuple):
 def contrasts(dataset: Dataset, most: int, seed: int, tick: Callable[[int], object] = lambda _: None) -> list[Contrast]:
     """Right against wrong values of every scene field, at the newest `most` test requests.
 
-    Wrong values are drawn from those of the other requests. Where the item stands in the retrieval lists is the same
+    Wrong values are drawn from those of the other requests; each pair of values is kept as often one way round as the
+    other. Where the item stands in the retrieval lists is the same
     on both sides. A request without a value of the field, or whose item was not found, says nothing.
     """
     if dataset.test is None:
@@ -100,11 +101,28 @@ def contrasts(dataset: Dataset, most: int, seed: int, tick: Callable[[int], obje
             rows = np.flatnonzero((right.batch.item[:, 0] >= 0) & (own > 0))
             if len(rows):
                 parts[name].append((right.at(rows), recount(scene).at(rows)))
-    return [
-        Contrast(name, joined(right for right, _ in found), joined(wrong for _, wrong in found))
-        for name, found in parts.items()
-        if found
-    ]
+    whole = []
+    for column, name in fields:
+        if parts[name]:
+            right, wrong = (joined(side) for side in zip(*parts[name], strict=True))
+            rows = balanced(right.batch.scene[:, column], wrong.batch.scene[:, column])
+            if len(rows):
+                whole.append(Contrast(name, right.at(rows), wrong.at(rows)))
+    return whole
+
+
+def balanced(right: U8, wrong: U8) -> NDArray[np.intp]:
+    """Rows, in order, that hold every pair of values as often one way round as the other; the first of the surplus go.
+
+    Without this a score that is higher under a common value, whatever the item, would seem to tell scenes apart.
+    """
+    codes = 256
+    way, back = right.astype(np.int64) * codes + wrong, wrong.astype(np.int64) * codes + right
+    ways = np.bincount(way, minlength=codes * codes)
+    order = np.argsort(way, kind="stable")
+    left = np.empty(len(way), np.int64)
+    left[order] = np.searchsorted(way[order], way[order], side="right") - np.arange(len(way))
+    return np.flatnonzero(left <= np.minimum(ways[way], ways[back]))
 
 
 def _taken(

@@ -11,7 +11,7 @@ from model_server.evaluation.harness import EvaluationError, checked
 from model_server.evaluation.heuristics import HEURISTICS
 from model_server.evaluation.ranker import Task
 from model_server.evaluation.report import word_of
-from model_server.evaluation.scene import contrasts, permutation, placebo, without_scene
+from model_server.evaluation.scene import balanced, contrasts, permutation, placebo, without_scene
 from model_server.training.config import TrainConfig
 from model_server.training.dataset import Dataset, TrainingError, build_dataset
 from model_server.training.examples import Examples
@@ -165,6 +165,21 @@ def test_without_scene_nothing_tells_two_scenes_apart(dataset: Dataset) -> None:
         np.testing.assert_array_equal(blind[0].past.hour, blind[1].past.hour)
     hour = next(contrast for contrast in found if contrast.field == "hour")
     assert (hour.right.batch.counters != hour.wrong.batch.counters).any()
+
+
+def test_pairs_of_values_come_as_often_one_way_round_as_the_other() -> None:
+    right = np.array([1, 1, 2, 1, 3, 2, 1], np.uint8)
+    wrong = np.array([2, 2, 1, 2, 1, 1, 3], np.uint8)
+    assert balanced(right, wrong).tolist() == [1, 2, 3, 4, 5, 6]
+    assert balanced(right[:2], wrong[:2]).tolist() == []
+
+
+def test_a_score_that_likes_a_common_value_whatever_the_item_tells_no_scenes_apart(dataset: Dataset) -> None:
+    for contrast in contrasts(dataset, 100, 0):
+        column = DEFAULT.scene_names.index(contrast.field)
+        worth = np.random.default_rng(1).permutation(256)
+        right, wrong = (worth[part.batch.scene[:, column]] for part in (contrast.right, contrast.wrong))
+        assert (right > wrong).mean() == 0.5
 
 
 def test_the_right_side_of_a_contrast_is_the_candidate_as_it_was_counted(dataset: Dataset) -> None:
