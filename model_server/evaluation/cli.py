@@ -64,18 +64,17 @@ def _evaluate(
     from model_server.bundle import BundleError
     from model_server.evaluation.harness import EvaluationError, TrainingError, evaluate
     from model_server.evaluation.rankers import rankers
+    from model_server.evaluation.report import commit, report
 
-    config = _config(arguments)
+    config, sources = _config(arguments), commit()
     try:
         bundle = None if arguments.bundle is None else _bundle(arguments.bundle, declaration)
         found = evaluate(recorded, declaration, rankers(config, arguments.baselines, bundle), config, bars)
     except (BundleError, EvaluationError, TrainingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    from model_server.evaluation.report import report
-
     name = "the topics" if arguments.events is None else arguments.events.name
-    _write(arguments.out, report(found, name), bars, command)
+    _write(arguments.out, report(found, name, sources), bars, command)
     return 0
 
 

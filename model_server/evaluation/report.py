@@ -29,13 +29,13 @@ FEW = 20
 """Groups of fewer test requests are not told apart."""
 
 
-def report(found: Evaluation, log: str) -> dict[str, Any]:
-    """Everything worth keeping of an evaluation of the log called `log`."""
+def report(found: Evaluation, log: str, sources: str | None) -> dict[str, Any]:
+    """Everything worth keeping of an evaluation of the log called `log`; `sources` is their commit when it began."""
     dataset, test = found.dataset, found.test
     outcomes = found.outcomes
     return {
         "log": log,
-        "commit": commit(),
+        "commit": sources,
         "seed": found.config.train.seed,
         "seeds": found.config.seeds,
         "events": len(dataset.recorded),
