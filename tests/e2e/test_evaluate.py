@@ -45,7 +45,7 @@ def found(log: Recorded) -> Evaluation:
 
 @pytest.fixture(scope="module")
 def told(found: Evaluation) -> dict[str, Any]:
-    return report(found, "shop")
+    return report(found, "shop", None)
 
 
 def test_every_ranker_is_judged_at_the_same_requests(found: Evaluation, told: dict[str, Any]) -> None:
@@ -161,7 +161,7 @@ def test_the_command_writes_report_page_and_plots_and_judges_a_bundle(
 def test_a_bundle_that_saw_the_test_is_told(found: Evaluation) -> None:
     outcome = dataclasses.replace(found.outcomes["popularity"], name="bundle x", chosen=[{"learned until": None}])
     seen = dataclasses.replace(found, outcomes={**found.outcomes, "bundle x": outcome})
-    assert report(seen, "shop")["warnings"][0].startswith("bundle x may have learned from the test's own time")
+    assert report(seen, "shop", None)["warnings"][0].startswith("bundle x may have learned from the test's own time")
 
 
 @pytest.mark.parametrize(
