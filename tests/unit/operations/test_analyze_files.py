@@ -75,7 +75,7 @@ def test_the_mapping_that_is_printed_works_when_it_is_given(tmp_path: Path, caps
         (
             "who,what\na,b\nc,d,e\n",
             [],
-            "shop.csv is malformed in line 3: it has 3 fields, the first line has 2. The 1 lines",
+            "shop.csv is malformed in line 3: it has 3 fields, the first line has 2. Good lines before it: 1.",
         ),
         ("colour\nred\n", ["--map", "deskdrop"], "shop.csv has no column 'contentId', "),
         ("colour\nred\n", ["--map", "none.toml"], "none.toml is neither a built-in mapping (online-retail, deskdrop)"),
