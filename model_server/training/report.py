@@ -137,11 +137,11 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
             f"Gain over {name} on {told['measured on']}: {gain['ndcg@10']:+.4f} NDCG@10 "
             f"[{gain['low']:+.4f}, {gain['high']:+.4f}], {gain['share']:+.1%}."
         )
-    promoted = told["served"] != BLEND
+    better = told["served"] != BLEND
     lines.append(
-        f"Promoted: {told['served']}."
-        if promoted
-        else "Not promoted: no stage is above the blend on valid, so the blend with fitted weights serves."
+        f"The bundle serves with: {told['served']}."
+        if better
+        else "No stage is above the blend on valid: the bundle serves with the blend and its fitted weights."
     )
     return lines
 

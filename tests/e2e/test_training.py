@@ -115,7 +115,7 @@ def test_the_command_writes_report_and_bundle(tmp_path: Path, capsys: pytest.Cap
     command = ["--events", f"{events}", "--map", f"{mapping}", "--out", f"{tmp_path / 'models'}", "--report", f"{told}"]
     assert main([*command, "--quick", "--no-encoder"]) == 0
     shown = capsys.readouterr().out
-    for words in ("NDCG@10", "Guard of the counter net", "recall of the candidates", "Promoted", "Wrote"):
+    for words in ("NDCG@10", "Guard of the counter net", "recall of the candidates", "The bundle serves with", "Wrote"):
         assert words in " ".join(shown.split())
     written = orjson.loads(told.read_bytes())
     assert load(tmp_path / "models", written["version"], DEFAULT).report["served"] == written["served"]
