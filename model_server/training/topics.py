@@ -43,7 +43,9 @@ async def read_topics(
             return [], {}
         consumer.assign(partitions)
         first, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning(*partitions)
+        # By offset: a reset to the beginning may be overtaken by the answer to that to the end, which assigning began.
+        for partition in partitions:
+            consumer.seek(partition, first[partition])
         tick = begin(sum(ends[p] - first[p] for p in partitions))
         return await _drain(consumer, streams, {p: end for p, end in ends.items() if end > first[p]}, tick)
     finally:
