@@ -17,6 +17,7 @@ from streams.service import kafka as kafka_client
 from streams.service import settings
 from streams.service.outbox import Outbox, OutboxError, Outgoing
 from streams.service.settings import Connections
+from tests.affected import until
 from tests.installation import Reader
 
 TOPIC = "outbox"
@@ -174,9 +175,7 @@ async def test_a_broker_that_keeps_its_connections_and_answers_nothing_is_told(
         assert outbox.trouble is None
         broker.pause()
         sending = asyncio.create_task(outbox.send([outgoing(topic, b"held")]))
-        async with asyncio.timeout(30):
-            while outbox.trouble is None:
-                await asyncio.sleep(0.1)
+        await until(lambda: outbox.trouble)
         assert "has not answered a request" in str(outbox.trouble)
         broker.resume()
         async with asyncio.timeout(30):
