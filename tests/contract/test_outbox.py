@@ -175,7 +175,7 @@ async def test_a_broker_that_keeps_its_connections_and_answers_nothing_is_told(
         assert outbox.trouble is None
         broker.pause()
         sending = asyncio.create_task(outbox.send([outgoing(topic, b"held")]))
-        await until(lambda: outbox.trouble)
+        await until(lambda: asyncio.sleep(0, result=outbox.trouble))
         assert "has not answered a request" in str(outbox.trouble)
         broker.resume()
         async with asyncio.timeout(30):
