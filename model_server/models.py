@@ -70,7 +70,7 @@ def verb(argv: list[str]) -> int:
         telling.complain("Set KAIROS_MODEL_DIR to the folder of the bundles.")
         return telling.end(BAD)
     try:
-        return telling.end(WAYS[arguments.way](Shop(Path(read.model_dir), read, telling), arguments))
+        return telling.end(WAYS[arguments.way](Bundles(Path(read.model_dir), read, telling), arguments))
     except (FolderError, OSError) as error:
         telling.complain(str(error))
         return telling.end(BAD)
@@ -86,7 +86,7 @@ def _way(ways: Any, name: str, about: str, *, acts: bool = False) -> argparse.Ar
 
 
 @dataclass(frozen=True)
-class Shop:
+class Bundles:
     """Where the bundles are, what they must fit, and who is told."""
 
     folder: Path
@@ -94,10 +94,10 @@ class Shop:
     telling: Telling
 
 
-def _list(shop: Shop, arguments: argparse.Namespace) -> int:  # noqa: ARG001
-    there, current = versions(shop.folder), current_version(shop.folder)
-    shop.telling.facts(folder=str(shop.folder), current=current, versions=[_plain(one, current) for one in there])
-    table = Table(title=str(shop.folder), box=None)
+def _list(bundles: Bundles, arguments: argparse.Namespace) -> int:  # noqa: ARG001
+    there, current = versions(bundles.folder), current_version(bundles.folder)
+    bundles.telling.facts(folder=str(bundles.folder), current=current, versions=[_plain(one, current) for one in there])
+    table = Table(title=str(bundles.folder), box=None)
     for name in ("", "version", "trained", "serves"):
         table.add_column(name, no_wrap=True)
     for name in ("events", "NDCG@10 valid", "test", "over the blend", "MB"):
@@ -105,90 +105,90 @@ def _list(shop: Shop, arguments: argparse.Namespace) -> int:  # noqa: ARG001
     for one in there:
         mark = "[green]●[/]" if one.version == current else ""
         table.add_row(mark, escape(one.version), _day(one.trained_ms), *_cells(one), f"{one.size_bytes / 1e6:.1f}")
-    shop.telling.page(table if there else f"{shop.folder} holds no bundle yet: run `kairos train`.")
+    bundles.telling.page(table if there else f"{bundles.folder} holds no bundle yet: run `kairos train`.")
     if current is not None and current not in {one.version for one in there}:
-        shop.telling.complain(f"The version in force, {current}, is not there: promote another.")
+        bundles.telling.complain(f"The version in force, {current}, is not there: promote another.")
         return BAD
     return GOOD
 
 
-def _show(shop: Shop, arguments: argparse.Namespace) -> int:
-    current = current_version(shop.folder)
+def _show(bundles: Bundles, arguments: argparse.Namespace) -> int:
+    current = current_version(bundles.folder)
     name = arguments.version or current
     if name is None:
-        message = f"No bundle is in force in {shop.folder}: the blend of the lists serves. See `kairos models list`."
+        message = f"No bundle is in force in {bundles.folder}: the blend of the lists serves. See `kairos models list`."
         raise FolderError(message)
-    one = found(shop.folder, name)
-    moves = [move for move in promotions(shop.folder) if one.version in {move.version, move.before}]
-    shop.telling.facts(**_plain(one, current), document=one.document, promotions=[asdict(move) for move in moves])
-    trouble = cannot_serve(shop, one)
-    shop.telling.facts(trouble=trouble)
-    shop.telling.page(f"[bold]{escape(one.version)}[/]{', in force' if one.version == current else ''}")
+    one = found(bundles.folder, name)
+    moves = [move for move in promotions(bundles.folder) if one.version in {move.version, move.before}]
+    bundles.telling.facts(**_plain(one, current), document=one.document, promotions=[asdict(move) for move in moves])
+    trouble = cannot_serve(bundles, one)
+    bundles.telling.facts(trouble=trouble)
+    bundles.telling.page(f"[bold]{escape(one.version)}[/]{', in force' if one.version == current else ''}")
     if one.document.get("report", {}).get("rankers"):
         from model_server.training.report import sentences, table
 
-        shop.telling.page(table(one.document["report"]))
+        bundles.telling.page(table(one.document["report"]))
         for sentence in sentences(one.document["report"]):
-            shop.telling.page(escape(sentence))
+            bundles.telling.page(escape(sentence))
     for move in moves:
-        shop.telling.page(escape(f"{_day(move.at_ms)}  {move.by}: {move.before or 'nothing'} -> {move.version}"))
+        bundles.telling.page(escape(f"{_day(move.at_ms)}  {move.by}: {move.before or 'nothing'} -> {move.version}"))
     if trouble:
-        shop.telling.complain(f"It cannot serve: {trouble}.")
+        bundles.telling.complain(f"It cannot serve: {trouble}.")
     return BAD if trouble else GOOD
 
 
-def _promote(shop: Shop, arguments: argparse.Namespace) -> int:
-    return _bring(shop, found(shop.folder, arguments.version), "promote", execute=arguments.execute)
+def _promote(bundles: Bundles, arguments: argparse.Namespace) -> int:
+    return _bring(bundles, found(bundles.folder, arguments.version), "promote", execute=arguments.execute)
 
 
-def _undo(shop: Shop, arguments: argparse.Namespace) -> int:
-    before = before_current(shop.folder)
+def _undo(bundles: Bundles, arguments: argparse.Namespace) -> int:
+    before = before_current(bundles.folder)
     if before is None:
-        current = current_version(shop.folder) or "any bundle"
+        current = current_version(bundles.folder) or "any bundle"
         message = f"Nothing was in force before {current}: there is nothing to go back to."
         raise FolderError(message)
-    return _bring(shop, found(shop.folder, before), "undo", execute=arguments.execute)
+    return _bring(bundles, found(bundles.folder, before), "undo", execute=arguments.execute)
 
 
-def _bring(shop: Shop, one: Listed, by: By, *, execute: bool) -> int:
-    current = current_version(shop.folder)
+def _bring(bundles: Bundles, one: Listed, by: By, *, execute: bool) -> int:
+    current = current_version(bundles.folder)
     plan = {"from": current, "to": one.version, "by": by}
     if one.version == current:
-        shop.telling.facts(plan=plan, executed=False)
-        shop.telling.page(f"{one.version} is in force already.")
+        bundles.telling.facts(plan=plan, executed=False)
+        bundles.telling.page(f"{one.version} is in force already.")
         return GOOD
-    if trouble := cannot_serve(shop, one):
-        shop.telling.facts(plan=plan, executed=False)
-        shop.telling.complain(f"{one.version} stays out of force, for it cannot serve: {trouble}.")
+    if trouble := cannot_serve(bundles, one):
+        bundles.telling.facts(plan=plan, executed=False)
+        bundles.telling.complain(f"{one.version} stays out of force, for it cannot serve: {trouble}.")
         return BAD
     shown = f"{one.version} comes into force in the place of {current or 'the blend of the lists'}:\n"
     shown += "\n".join(
-        f"  {_told(there)}" for there in versions(shop.folder) if there.version in {one.version, current}
+        f"  {_told(there)}" for there in versions(bundles.folder) if there.version in {one.version, current}
     )
-    shop.telling.plan(plan, shown, execute=execute)
+    bundles.telling.plan(plan, shown, execute=execute)
     if execute:
-        make_current(shop.folder, one.version, by, Clock()())
-        shop.telling.page(f"[green]✓[/] {one.version} is in force; `kairos models undo` goes back")
+        make_current(bundles.folder, one.version, by, Clock()())
+        bundles.telling.page(f"[green]✓[/] {one.version} is in force; `kairos models undo` goes back")
     return GOOD
 
 
-def _prune(shop: Shop, arguments: argparse.Namespace) -> int:
-    old = old_versions(shop.folder, arguments.keep)
+def _prune(bundles: Bundles, arguments: argparse.Namespace) -> int:
+    old = old_versions(bundles.folder, arguments.keep)
     megabytes = sum(one.size_bytes for one in old) / 1e6
     shown = "\n".join([f"{len(old)} bundles go, {megabytes:.1f} MB:", *(f"  {_told(one)}" for one in old)])
     if not old:
-        shop.telling.facts(plan={"remove": []}, executed=False)
-        shop.telling.page("Nothing to delete.")
+        bundles.telling.facts(plan={"remove": []}, executed=False)
+        bundles.telling.page("Nothing to delete.")
         return GOOD
-    shop.telling.plan({"remove": [one.version for one in old]}, shown, execute=arguments.execute)
+    bundles.telling.plan({"remove": [one.version for one in old]}, shown, execute=arguments.execute)
     if arguments.execute:
         for one in old:
-            remove(shop.folder, one.version)
-        shop.telling.page(f"[green]✓[/] {len(old)} bundles deleted")
+            remove(bundles.folder, one.version)
+        bundles.telling.page(f"[green]✓[/] {len(old)} bundles deleted")
     return GOOD
 
 
-WAYS: dict[str, Callable[[Shop, argparse.Namespace], int]] = {
+WAYS: dict[str, Callable[[Bundles, argparse.Namespace], int]] = {
     "list": _list,
     "show": _show,
     "promote": _promote,
@@ -197,13 +197,13 @@ WAYS: dict[str, Callable[[Shop, argparse.Namespace], int]] = {
 }
 
 
-def cannot_serve(shop: Shop, one: Listed) -> str:
+def cannot_serve(bundles: Bundles, one: Listed) -> str:
     """Why a worker would refuse the bundle, "" where it would not: it is read, built and run once as a worker does."""
     from model_server.bundle import BundleError, load, ranker_of
 
-    declaration = DEFAULT if shop.read.features is None else load_declaration(shop.read.features)
+    declaration = DEFAULT if bundles.read.features is None else load_declaration(bundles.read.features)
     try:
-        ranker_of(load(shop.folder, one.version, declaration), declaration, "cpu")
+        ranker_of(load(bundles.folder, one.version, declaration), declaration, "cpu")
     except BundleError as error:
         return str(error)
     return ""

@@ -9,6 +9,7 @@ import pytest
 
 from tests.affected import Shop, open_shop
 from tests.installation import Installation
+from tests.promoting import Promoted
 
 
 @pytest.fixture
@@ -33,3 +34,14 @@ async def shop(kafka: str, redis_url: str, topic_prefix: str, namespace: str, tm
     """What a model worker stands on, without a catalogue yet."""
     async with open_shop(kafka, redis_url, topic_prefix, namespace, tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture
+async def promoted(
+    kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
+) -> AsyncIterator[Promoted]:
+    """An installation beside which a run can be built and promoted."""
+    made = Promoted(kafka, redis_url, topic_prefix, namespace, tmp_path)
+    assert (await made.set_up())[0] == 0
+    yield made
+    made.close()

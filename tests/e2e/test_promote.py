@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import orjson
 import pytest
@@ -21,13 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
-async def shop(
-    kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
-) -> AsyncIterator[Promoted]:
-    made = Promoted(kafka, redis_url, topic_prefix, namespace, tmp_path)
-    assert (await made.set_up())[0] == 0
-    yield made
-    made.close()
+def shop(promoted: Promoted) -> Promoted:
+    return promoted
 
 
 async def in_force(shop: Promoted) -> InForce:

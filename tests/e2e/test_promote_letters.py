@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import orjson
 import pytest
@@ -18,13 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 @pytest.fixture
-async def shop(
-    kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
-) -> AsyncIterator[Promoted]:
-    made = Promoted(kafka, redis_url, topic_prefix, namespace, tmp_path)
-    assert (await made.set_up())[0] == 0
-    yield made
-    made.close()
+def shop(promoted: Promoted) -> Promoted:
+    return promoted
 
 
 async def publish(shop: Promoted) -> Counter[Place]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import orjson
 import pytest
@@ -24,14 +22,9 @@ Place = tuple[str, int]
 
 
 @pytest.fixture
-async def shop(
-    kafka: str, redis_url: str, topic_prefix: str, namespace: str, tmp_path: Path
-) -> AsyncIterator[Promoted]:
-    made = Promoted(kafka, redis_url, topic_prefix, namespace, tmp_path)
-    assert (await made.set_up())[0] == 0
-    made.env["KAIROS_LIVENESS_S"] = str(LIVENESS_S)
-    yield made
-    made.close()
+def shop(promoted: Promoted) -> Promoted:
+    promoted.env["KAIROS_LIVENESS_S"] = str(LIVENESS_S)
+    return promoted
 
 
 async def cut(shop: Promoted, place: Place, below: int) -> None:
