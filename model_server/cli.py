@@ -61,19 +61,19 @@ def evaluate(argv: list[str]) -> int:
 def why(argv: list[str]) -> int:
     """`kairos why USER`: print the latest decisions about a user."""
     from model_server.why import why as explain
+    from streams.service import verb
 
     about = "Show why a user got a push, or did not: the newest decisions first, or that in force at a time."
-    parser = _parser("why", about, WhyTools)
+    parser = verb.parser("why", about, WhyTools, acts=False)
     parser.add_argument("user", help="the user_id of the events")
     parser.add_argument("-n", "--newest", type=whole_number, default=3, help="how many decisions (%(default)s)")
     parser.add_argument("--at", type=_moment, metavar="TIME", help="what was in force then, and what came next")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a page")
     arguments = parser.parse_args(argv)
     read = settings.read(WhyTools, os.environ)
     logs.setup(read.shell.log, "error")
     std_logging.getLogger("aiokafka").setLevel(std_logging.CRITICAL)  # what it meets is told in a sentence
-    asked = {"newest": arguments.newest, "as_json": arguments.json, "at_ms": arguments.at}
-    return asyncio.run(explain(read.connections, arguments.user, **asked))
+    telling = verb.Telling(as_json=arguments.json)
+    return asyncio.run(explain(read.connections, arguments.user, telling, newest=arguments.newest, at_ms=arguments.at))
 
 
 def _moment(text: str) -> int:

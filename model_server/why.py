@@ -1,12 +1,11 @@
 """`kairos why USER`: decisions about one user, with every rule that was looked at and what it saw."""
 
-import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import orjson
 from aiokafka.errors import KafkaError
-from rich.console import Console
+from rich.console import Group
 from rich.table import Table
 
 from model_server.decision_log import DecisionLog, DecisionRecord, WhyError, reading
@@ -16,6 +15,7 @@ from schemas.faults import bad_ids
 from streams.service.entry import NoEntryError, entering
 from streams.service.settings import Connections
 from streams.service.trouble import clause
+from streams.service.verb import BAD, GOOD, Telling
 
 RULES: tuple[Callable[..., Ruling], ...] = (*USER_RULES, *ITEM_RULES)
 MEANING = {rule.__name__: (rule.__doc__ or "").partition(";")[0] for rule in RULES}
@@ -26,84 +26,85 @@ TIMES = {"opted_out", "token_dead"}
 STYLES = {"sent": "green", "held": "yellow", "refused": "red"}
 
 
-async def why(connections: Connections, user: str, *, newest: int, as_json: bool, at_ms: int | None = None) -> int:
-    """Print the newest decisions about a user, newest first, or that in force `at_ms` and the next one.
+async def why(connections: Connections, user: str, telling: Telling, *, newest: int, at_ms: int | None = None) -> int:
+    """Tell the newest decisions about a user, newest first, or that in force `at_ms` and the next one.
 
     Returns 0, or 1 after saying why there is none.
     """
+    nothing: dict[str, object] = (
+        {"decisions": []} if at_ms is None else {"at_ms": at_ms, "in_force": None, "next": None}
+    )
+    telling.facts(user=user, **nothing)
     for _, _, sentence in bad_ids("user_id", [user]):
-        print(sentence, file=sys.stderr)
-        return 1
+        return _nothing(telling, sentence)
     try:
         async with entering(connections), reading(connections, user) as log:
             if at_ms is not None:
-                return await _at(log, user, at_ms, as_json=as_json)
-            return await _newest(log, user, newest, connections.topics.decisions, as_json=as_json)
+                return await _at(log, user, at_ms, telling)
+            return await _newest(log, user, newest, connections.topics.decisions, telling)
     except NoEntryError as error:
-        print(f"The decisions cannot be read. {error}", file=sys.stderr)
+        return _nothing(telling, f"The decisions cannot be read. {error}")
     except WhyError as error:
-        print(f"The decisions cannot be read: {clause(error)}.", file=sys.stderr)
+        return _nothing(telling, f"The decisions cannot be read: {clause(error)}.")
     except (KafkaError, OSError) as error:
-        print(f"The decisions cannot be read ({clause(error)}): set KAIROS_KAFKA to where they are.", file=sys.stderr)
-    return 1
+        return _nothing(telling, f"The decisions cannot be read ({clause(error)}): set KAIROS_KAFKA to where they are.")
 
 
-async def _newest(log: DecisionLog, user: str, newest: int, topic: str, *, as_json: bool) -> int:
-    """Print the newest decisions; 0, or 1 where there is none."""
+def _nothing(telling: Telling, sentence: str) -> int:
+    """Say why there is nothing to tell."""
+    telling.complain(sentence)
+    return telling.end(BAD)
+
+
+async def _newest(log: DecisionLog, user: str, newest: int, topic: str, telling: Telling) -> int:
+    """Tell the newest decisions; 0, or 1 where there is none."""
     found = await log.newest(newest)
     if not found:
-        print(f"No decision about user {user} is kept in {topic}.", file=sys.stderr)
-        return 1
-    if as_json:
-        for each in found:
-            print(orjson.dumps(_facts(each)).decode())
-    else:
-        show(Console(highlight=False), found)
-    return 0
+        return _nothing(telling, f"No decision about user {user} is kept in {topic}.")
+    telling.facts(decisions=[_facts(each) for each in found])
+    for each in found:
+        telling.page(shown(each))
+    return telling.end(GOOD)
 
 
-async def _at(log: DecisionLog, user: str, at_ms: int, *, as_json: bool) -> int:
-    """Print what was in force at a moment and what came next; 0, or 1 where nothing was in force."""
+async def _at(log: DecisionLog, user: str, at_ms: int, telling: Telling) -> int:
+    """Tell what was in force at a moment and what came next; 0, or 1 where nothing was in force."""
     at, after = await log.in_force(at_ms)
-    if as_json:
-        print(orjson.dumps({"at_ms": at_ms, "in_force": at and _facts(at), "next": after and _facts(after)}).decode())
-        return int(at is None)
-    console = Console(highlight=False)
+    telling.facts(in_force=at and _facts(at), next=after and _facts(after))
     if at is None:
         kept = "what is kept of this time may have expired" if log.first else "it was not affected before"
-        print(f"No decision about user {user} at {_time(at_ms)} or before it is kept: {kept}.", file=sys.stderr)
+        telling.complain(f"No decision about user {user} at {_time(at_ms)} or before it is kept: {kept}.")
     else:
-        console.print(f"In force at {_time(at_ms)}:\n")
-        show(console, [at])
+        telling.page(f"In force at {_time(at_ms)}:\n")
+        telling.page(shown(at))
     if after is not None:
-        console.print("The next decision:\n")
-        show(console, [after])
+        telling.page("The next decision:\n")
+        telling.page(shown(after))
     elif at is not None:
-        console.print("No decision has followed.")
-    return int(at is None)
+        telling.page("No decision has followed.")
+    return telling.end(BAD if at is None else GOOD)
 
 
 def _facts(found: DecisionRecord) -> dict[str, object]:
     return {"offset": found.offset, **orjson.loads(found.value)}
 
 
-def show(console: Console, found: Sequence[DecisionRecord]) -> None:
-    """Print decisions for people."""
-    for each in found:
-        decision = each.decision
-        style = STYLES[decision.outcome]
-        console.print(f"[bold {style}]{decision.outcome}[/]  {_time(decision.ts_ms)}  {_reason(decision)}")
-        for chosen in decision.chosen:
-            scores = chosen.scores
-            final = "" if scores is None else f"  final {scores.final:.4g}"
-            console.print(f"  {'item' if decision.outcome == 'sent' else 'best candidate'} {chosen.item}{final}")
-        console.print(_steps(decision.steps))
-        waited = ", ".join(f"{place} {ms:.0f} ms" for place, ms in decision.waited_ms.items())
-        versions = decision.versions
-        console.print(
-            f"  [dim]model {versions.model}, features {versions.features}, policy {versions.policy}; waited: {waited}; "
-            f"offset {each.offset}[/]\n"
-        )
+def shown(found: DecisionRecord) -> Group:
+    """A decision for people."""
+    decision = found.decision
+    style = STYLES[decision.outcome]
+    head = [f"[bold {style}]{decision.outcome}[/]  {_time(decision.ts_ms)}  {_reason(decision)}"]
+    for chosen in decision.chosen:
+        scores = chosen.scores
+        final = "" if scores is None else f"  final {scores.final:.4g}"
+        head.append(f"  {'item' if decision.outcome == 'sent' else 'best candidate'} {chosen.item}{final}")
+    waited = ", ".join(f"{place} {ms:.0f} ms" for place, ms in decision.waited_ms.items())
+    versions = decision.versions
+    foot = (
+        f"  [dim]model {versions.model}, features {versions.features}, policy {versions.policy}; waited: {waited}; "
+        f"offset {found.offset}[/]\n"
+    )
+    return Group(*head, _steps(decision.steps), foot)
 
 
 def _reason(decision: Decision) -> str:

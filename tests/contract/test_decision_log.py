@@ -18,6 +18,7 @@ from schemas.recommendations import Versions
 from schemas.topics import Topics
 from streams.service import settings
 from streams.service.settings import Connections
+from streams.service.verb import Telling
 
 BEGAN_MS = 1_760_000_000_000
 HOUR_MS = 3_600_000
@@ -102,7 +103,7 @@ async def test_a_user_without_decisions_has_none_in_force(connections: Connectio
 
 async def test_people_and_programs_are_told(connections: Connections, capsys: pytest.CaptureFixture[str]) -> None:
     async def tell(at_ms: int, *, as_json: bool = False) -> tuple[int, str, str]:
-        code = await why(connections, "u1", newest=3, as_json=as_json, at_ms=at_ms)
+        code = await why(connections, "u1", Telling(as_json=as_json), newest=3, at_ms=at_ms)
         return code, *capsys.readouterr()
 
     code, page, _ = await tell(BEGAN_MS + HOUR_MS)

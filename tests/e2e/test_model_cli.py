@@ -74,7 +74,8 @@ async def test_a_burst_serves_everybody_without_a_trained_model(shop: Shop, proc
     assert (await shop.queued(), await shop.leased()) == ({}, 0)
     code, said, _ = await processes.run("why", "u7", "--json")
     assert code == 0
-    assert orjson.loads(said)["user"] == "u7"
+    told = orjson.loads(said)
+    assert (told["user"], told["status"], {each["user"] for each in told["decisions"]}) == ("u7", 0, {"u7"})
 
 
 async def test_a_signal_ends_a_worker_well(shop: Shop, processes: Processes) -> None:

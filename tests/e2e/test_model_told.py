@@ -4,10 +4,12 @@ import asyncio
 import urllib.request
 from typing import Any
 
+import orjson
 import pytest
 
 from model_server.decision_log import reading
 from model_server.why import why
+from streams.service.verb import Telling
 from tests.affected import Shop, catalogue, until, visits
 
 
@@ -43,15 +45,19 @@ async def test_why_tells_the_latest_decisions_of_one_user(shop: Shop, capsys: py
     async with reading(connections, "u7") as log:
         found = await log.newest(5)
     assert [each.decision.outcome for each in found] == ["held", "sent"]
-    assert await why(connections, "u7", newest=1, as_json=False) == 0
+    assert await why(connections, "u7", Telling(as_json=False), newest=1) == 0
     page = capsys.readouterr().out
     assert "held" in page
     assert "The last push is too close" in page
     assert "minimum_gap" in page
-    assert await why(connections, "nobody", newest=1, as_json=True) == 1
-    assert "No decision about user nobody" in capsys.readouterr().err
+    assert await why(connections, "nobody", Telling(as_json=True), newest=1) == 1
+    said = capsys.readouterr()
+    assert "No decision about user nobody" in said.err
+    told = orjson.loads(said.out)
+    assert (told["user"], told["decisions"], told["status"]) == ("nobody", [], 1)
+    assert told["error"] in said.err
     elsewhere = shop.settings(KAIROS_TOPIC_PREFIX="nowhere.").connections
-    assert await why(elsewhere, "u7", newest=1, as_json=True) == 1
+    assert await why(elsewhere, "u7", Telling(as_json=True), newest=1) == 1
     assert "kairos topics create" in capsys.readouterr().err
 
 
