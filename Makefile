@@ -47,8 +47,8 @@ test: $(STAMP) fetch ## every test but the few long ones, against real Kafkas an
 test-long: $(STAMP) fetch ## the tests that `make test` leaves out: minutes of kills between the steps of a promotion
 	$(BIN)/pytest -m long
 
-faults: $(STAMP) fetch ## random faults over real servers, every row judged; SEED=n RUNS=k
-	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
+faults: $(STAMP) fetch ## random faults over real servers, every row judged; SEED=n RUNS=k JOBS=j
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(JOBS),--jobs $(JOBS))
 
 soak: $(STAMP) fetch ## half load for SOAK_MINUTES (30): memory and queues must stay flat, every row right
 	$(BIN)/python -m tests.faults.soak $(if $(SOAK_MINUTES),--minutes $(SOAK_MINUTES))

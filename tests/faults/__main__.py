@@ -11,8 +11,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -44,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # they complain of what we do
     unable = {name: why for name, fault in FAULTS.items() if (why := fault.available())}
     started_s = time.monotonic()
-    results = [_perform(each, unable, console, keep=options.keep) for each in plans]
+    results = [_told(done, console) for done in _performed(plans, unable, options.jobs, keep=options.keep)]
     measured = figures(results, unable)
     show(f"Kairos under {len(results)} plans of faults, in {time.monotonic() - started_s:.0f} s", measured, console)
     write(options.out, measured)
@@ -55,14 +58,29 @@ def main(argv: Sequence[str]) -> int:
     return 0 if all(result.right or result.verdict is None for result in results) else 1
 
 
-def _perform(plan: Plan, unable: dict[str, str], console: Console, *, keep: bool) -> Result:
+class _Done(NamedTuple):
+    """A run that is over, and the folder of its logs and data where it was kept."""
+
+    result: Result
+    kept: Path | None = None
+
+
+def _performed(plans: Sequence[Plan], unable: Mapping[str, str], jobs: int, *, keep: bool) -> Iterable[_Done]:
+    """Every plan's run in turn, `jobs` of them at a time, each of those in a process of its own."""
+    perform = partial(_perform, unable=unable, keep=keep)
+    if jobs == 1:
+        yield from map(perform, plans)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(perform, plans)
+
+
+def _perform(plan: Plan, *, unable: Mapping[str, str], keep: bool) -> _Done:
     missing = [f"{planned.name}: {unable[planned.name]}" for planned in plan.faults if planned.name in unable]
     if plan.doors and (why := may_encrypt()):
         missing.append(why)
     if missing:
-        result = Result(plan, None, 0.0, missing[0])
-        console.print(result.line())
-        return result
+        return _Done(Result(plan, None, 0.0, missing[0]))
     folder = Path(tempfile.mkdtemp(prefix=f"kairos-faults-{plan.seed}-"))
     started_s = time.monotonic()
     try:
@@ -70,28 +88,38 @@ def _perform(plan: Plan, unable: dict[str, str], console: Console, *, keep: bool
     except Exception as problem:  # one run that broke must not hide what the others find
         verdict = Verdict(complaints=[f"the run itself broke: {traceback.format_exc()}{problem!r}"])
     result = Result(plan, verdict, time.monotonic() - started_s)
-    console.print(result.line())
-    for complaint in verdict.complaints:
-        console.print(f"    {complaint}", markup=False)
     if result.right and not keep:
         shutil.rmtree(folder, ignore_errors=True)
-    else:
+        return _Done(result)
+    return _Done(result, folder)
+
+
+def _told(done: _Done, console: Console) -> Result:
+    """Print what became of a run."""
+    result, plan = done.result, done.result.plan
+    console.print(result.line())
+    for complaint in result.verdict.complaints if result.verdict else ():
+        console.print(f"    {complaint}", markup=False)
+    if done.kept is not None:
         names = ",".join(planned.name for planned in plan.faults)
-        console.print(f"    logs and data: {folder}; again: make faults SEED={plan.seed} RUNS=1   ({names})")
+        console.print(f"    logs and data: {done.kept}; again: make faults SEED={plan.seed} RUNS=1   ({names})")
     return result
 
 
-def _runs(text: str) -> int:
-    if (runs := int(text)) < 1:
-        message = f"{text} runs prove nothing: one at least"
+def _at_least_one(text: str) -> int:
+    if (number := int(text)) < 1:
+        message = f"{text} proves nothing: one at least"
         raise argparse.ArgumentTypeError(message)
-    return runs
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="first seed (default: %(default)s)")
-    parser.add_argument("--runs", type=_runs, default=len(FAULTS), help="seeds from there on (default: %(default)s)")
+    parser.add_argument("--jobs", type=_at_least_one, default=1, help="runs at a time (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=_at_least_one, default=len(FAULTS), help="seeds from there on (default: %(default)s)"
+    )
     parser.add_argument("--faults", default="", help="these instead of the seed's own, comma-separated")
     parser.add_argument("--out", type=Path, default=OUT, help="where the figures go (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a run that was right, too")
