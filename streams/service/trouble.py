@@ -1,6 +1,7 @@
 """How trouble is told, and which trouble with Redis passes, so that the same call may work later: for both services."""
 
 import asyncio
+import re
 
 from redis.exceptions import (
     AuthenticationError,
@@ -40,12 +41,24 @@ _PASSING = (
 _PASSING_WORDS = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNKILLABLE ", "TRYAGAIN ", "CLUSTERDOWN ", "LOADING ", "OOM ")
 
 
-def clause(error: BaseException) -> str:
-    """What an error says as a part of a longer sentence: without a stop at its end, its type where it says nothing.
+_OF_A_PIPELINE = re.compile(r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
+_ONE_OF_ARGUMENTS = re.compile(r"""\((['"])(.*)\1,?\)""", re.DOTALL)
 
-    redis-py shows the whole client where a Sentinel knows no primary; that is left out.
-    """
-    return str(error).partition(" : <redis.")[0].strip().rstrip(". ") or type(error).__name__
+
+def said(error: BaseException) -> str:
+    """What an error says, without what redis-py adds: the command of a pipeline, whose keys name users, and the whole
+    client where a Sentinel knows no primary."""
+    text = str(error)
+    if found := _OF_A_PIPELINE.match(text):
+        text = text[found.end() :]
+        if alone := _ONE_OF_ARGUMENTS.fullmatch(text):
+            text = alone[2]
+    return text.partition(" : <redis.")[0].strip()
+
+
+def clause(error: BaseException) -> str:
+    """What an error says as a part of a longer sentence: without a stop at its end, its type where it says nothing."""
+    return said(error).rstrip(". ") or type(error).__name__
 
 
 def remedy(error: BaseException) -> str:
@@ -59,4 +72,4 @@ def passes(error: BaseException) -> bool:
     """Whether trying the same call again later can help; a login that is refused counts among connection errors."""
     if isinstance(error, AuthenticationError | AuthorizationError):
         return False
-    return isinstance(error, _PASSING) or str(error).startswith(_PASSING_WORDS)
+    return isinstance(error, _PASSING) or said(error).startswith(_PASSING_WORDS)

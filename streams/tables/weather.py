@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from streams.service.trouble import TROUBLE, clause, passes, remedy
+from streams.service.trouble import TROUBLE, clause, passes, remedy, said
 from streams.service.waiting import still_wanted
 from streams.tables.errors import Broken, Stale
 
@@ -53,10 +53,9 @@ class Weather:
 
     def _note(self, what: str, error: BaseException) -> None:
         if not passes(error):
-            said = clause(error)
-            text = f"Redis refuses {what} and will go on to: {said}. {remedy(error)}"
+            text = f"Redis refuses {what} and will go on to: {clause(error)}. {remedy(error)}"
             raise Broken(text) from error
         self.errors += 1
         if self.trouble is None or self.errors % 50 == 0:
-            log.warning("Redis trouble in %s, held until it passes: %s: %s", what, type(error).__name__, error)
-        self.trouble = f"{what}: {type(error).__name__}: {error}"
+            log.warning("Redis trouble in %s, held until it passes: %s: %s", what, type(error).__name__, said(error))
+        self.trouble = f"{what}: {type(error).__name__}: {said(error)}"

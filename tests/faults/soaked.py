@@ -20,7 +20,8 @@ from tests.faults.verdict import Verdict
 from tests.faults.watch import AWAY, Watch
 
 MIB = 1 << 20
-USER_BYTES = 1_024
+USER_BYTES, ACTIVE_EVENTS = 1_024, 32
+"""What Redis may hold of a user who did this many things."""
 WARM_SHARE, WARM_S = 1 / 3, 600
 JUDGED_S = 600
 LEAST = {"MiB": 1.0, "users": 20.0, "s": 1.0}
@@ -29,15 +30,31 @@ NOT_SERVER = ("used_memory_startup", "mem_clients_normal", "mem_aof_buffer", "us
 """Parts of used_memory that are no keys."""
 
 
+@dataclass(frozen=True)
+class Held:
+    """What Redis holds of users who did `events` things each, in bytes a user: rows and queue, and the push logs."""
+
+    users: int
+    events: float
+    row_bytes: float
+    push_bytes: float
+    allocator: str
+
+    @property
+    def how(self) -> str:
+        return f"{self.users:,} users after {self.events:.0f} events each: rows and queue; {self.allocator}"
+
+
 @dataclass
 class Sampler:
-    """Samples by what was measured: (seconds, size) each; a look that a server did not answer is left out."""
+    """Samples by what was measured: (seconds, size) each; a look that a server did not answer is left out.
+
+    `active` is what Redis held once everybody had done ACTIVE_EVENTS things on average, `full` what at the end.
+    """
 
     samples: defaultdict[tuple[str, str], list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
-    bytes_per_user: float | None = None
-    pushes_per_user: float | None = None
-    users: int = 0
-    allocator: str = ""
+    active: Held | None = None
+    full: Held | None = None
     stage: Stage | None = None
     watch: Watch | None = None
     _empty_bytes: int = 0
@@ -52,6 +69,8 @@ class Sampler:
     async def look(self) -> None:
         """One sample of everything."""
         now_s = time.monotonic()
+        if self.active is None and self.at.truth.count >= ACTIVE_EVENTS * self.at.traffic.load.users:
+            self.active = await self._held()
         for name, pid in self._pids():
             if (size_bytes := resident_bytes(pid)) is not None:
                 self.samples[f"memory_{name}", "MiB"].append((now_s, size_bytes / MIB))
@@ -80,7 +99,11 @@ class Sampler:
         await redis.aclose()
 
     async def note_full(self) -> None:
-        """What Redis holds for its users now: rows and queue, apart from these the logs of pushes; no items."""
+        """What Redis holds for its users at the end."""
+        self.full = await self._held()
+
+    async def _held(self) -> Held:
+        """What Redis holds for its users now, apart from everything of items."""
         redis, at = self.at.redis(), self.at
         memory = await redis.info("memory")
         tags = [at.keys.item_tag(partition) for partition in range(ITEM_PARTITIONS)]
@@ -93,9 +116,9 @@ class Sampler:
             pipe.memory_usage(Keys.pushes(at.keys.user_tag(partition_of(name, PARTITIONS)), name), samples=0)
         pushes = sum(size_bytes or 0 for size_bytes in await pipe.execute())
         await redis.aclose()
-        self.users, self.allocator = len(users), str(memory["mem_allocator"])
-        rows = _keys_bytes(memory) - self._empty_bytes - sum(items) - pushes
-        self.bytes_per_user, self.pushes_per_user = rows / max(1, self.users), pushes / max(1, self.users)
+        rows, count = _keys_bytes(memory) - self._empty_bytes - sum(items) - pushes, max(1, len(users))
+        allocator = str(memory["mem_allocator"])
+        return Held(len(users), at.truth.count / count, rows / count, pushes / count, allocator)
 
     def written(self, path: Path) -> None:
         """Write every sample down, a line each: what, its unit, seconds since the first, size."""
@@ -130,18 +153,26 @@ def figures(sampler: Sampler, verdict: Verdict, length_s: float) -> list[Figure]
         figure("wrong_rows", verdict.wrong_rows, "", (AT_MOST, 0), "rows of users, items and catalogue at the end"),
         figure("lost", verdict.lost, "", (AT_MOST, 0), "events"),
         figure("doubled", verdict.doubled, "", (AT_MOST, 0), "events"),
-        figure(
-            "redis_bytes_per_active_user", sampler.bytes_per_user, "bytes", (AT_MOST, USER_BYTES),
-            f"{sampler.users:,} users: rows and queue; {sampler.allocator}",
-        ),
-        figure(
-            "redis_push_log_bytes_per_user", sampler.pushes_per_user, "bytes", None,
-            "everybody is pushed for every event here; the last 32 are kept",
-        ),
+        *_held_figures(sampler),
     ]  # fmt: skip
     for (name, unit), samples in sampler.samples.items():
         found += _grown(name, unit, samples, length_s)
     return found
+
+
+def _held_figures(sampler: Sampler) -> Iterable[Figure]:
+    active, full = sampler.active or sampler.full, sampler.full
+    yield figure(
+        "redis_bytes_per_active_user",
+        active and active.row_bytes,
+        "bytes",
+        (AT_MOST, USER_BYTES),
+        active.how if active else "not seen",
+    )
+    if full is not None:
+        yield figure("redis_bytes_per_full_user", full.row_bytes, "bytes", None, full.how)
+        about = "everybody is pushed for every event here; the last 32 are kept"
+        yield figure("redis_push_log_bytes_per_user", full.push_bytes, "bytes", None, about)
 
 
 def _grown(name: str, unit: str, samples: list[tuple[float, float]], length_s: float) -> list[Figure]:

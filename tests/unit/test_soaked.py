@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.soaked import Sampler, figures
+from tests.faults.soaked import Held, Sampler, figures
 from tests.faults.verdict import Verdict
 
 
@@ -23,6 +23,18 @@ def test_growth_is_found_and_valkey_left_to_the_bytes_of_a_user() -> None:
         assert found["memory_worker0_growth"].holds is holds
         assert found["memory_valkey_growth"].holds is None
         assert "bytes" in found["redis_bytes_per_active_user"].unit
+
+
+def test_bytes_are_judged_of_users_who_did_an_ordinary_number_of_things() -> None:
+    sampler = soaked(30, 0.0)
+    sampler.full = Held(users=5_000, events=199.0, row_bytes=2_232.0, push_bytes=7_041.0, allocator="libc")
+    found = {f.name: f for f in figures(sampler, Verdict(), 1_800)}
+    assert found["redis_bytes_per_active_user"].holds is False
+    sampler.active = Held(users=5_000, events=32.0, row_bytes=980.0, push_bytes=7_041.0, allocator="libc")
+    found = {f.name: f for f in figures(sampler, Verdict(), 1_800)}
+    assert found["redis_bytes_per_active_user"].holds is True
+    assert "after 32 events each" in found["redis_bytes_per_active_user"].how
+    assert (found["redis_bytes_per_full_user"].value, found["redis_bytes_per_full_user"].holds) == (2_232.0, None)
 
 
 def test_a_short_soak_is_shown_and_not_judged() -> None:

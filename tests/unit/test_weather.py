@@ -9,7 +9,7 @@ import pytest
 from redis import exceptions
 from redis.asyncio.sentinel import MasterNotFoundError
 
-from streams.service.trouble import clause, passes
+from streams.service.trouble import clause, passes, said
 from streams.tables.errors import Broken, Stale
 from streams.tables.weather import Weather
 
@@ -31,6 +31,8 @@ AWAY = exceptions.ConnectionError("away")
         exceptions.ResponseError("BUSY Redis is busy running a script."),
         exceptions.ResponseError("MISCONF Errors writing to the AOF file: No space left on device"),
         exceptions.ResponseError("NOREPLICAS Not enough good replicas to write."),
+        exceptions.ResponseError("Command # 2 (SET u7 x) of pipeline caused error: BUSY Redis is busy."),
+        exceptions.ResponseError("Command # 2 (SET u7 x) of pipeline caused error: ('BUSY Redis is busy.',)"),
         ConnectionRefusedError(111, "Connection refused"),
         TimeoutError(),
     ],
@@ -120,3 +122,18 @@ async def test_a_cancellation_that_the_call_swallowed_is_raised_after_it() -> No
     riding.cancel()
     with pytest.raises(asyncio.CancelledError):
         await riding
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("Connection closed by server.", "Connection closed by server."),
+        ("Command # 3 (MGET {kairos:main:1}:u:u34) of pipeline caused error: ('Connection closed by server.',)",
+         "Connection closed by server."),
+        ("Command # 1 (GET a\nb) (c)) of pipeline caused error: OOM command not allowed", "OOM command not allowed"),
+        ("Command # 1 (GET u7) of pipeline caused error: (111, 'Connect call failed')", "(111, 'Connect call failed')"),
+        ("Command # 1 (GET u7) of pipeline caused error: (\"it's gone\",)", "it's gone"),
+    ],
+)  # fmt: skip
+def test_what_was_asked_of_whom_is_not_told(text: str, wanted: str) -> None:
+    assert said(exceptions.ConnectionError(text)) == wanted
