@@ -32,7 +32,7 @@ AWAY = exceptions.ConnectionError("away")
         exceptions.ResponseError("MISCONF Errors writing to the AOF file: No space left on device"),
         exceptions.ResponseError("NOREPLICAS Not enough good replicas to write."),
         exceptions.ResponseError("Command # 2 (SET u7 x) of pipeline caused error: BUSY Redis is busy."),
-        exceptions.ResponseError("Command # 2 (SET u7 x) of pipeline caused error: ('BUSY Redis is busy.',)"),
+        exceptions.ResponseError("Command # 33 (SET u7 x) of pipeline caused error: ('BUSY Redis is busy.',)"),
         ConnectionRefusedError(111, "Connection refused"),
         TimeoutError(),
     ],
