@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -94,11 +93,11 @@ class StampingThread(driver.AIOKafkaConsumerThread):
             self.prev.pop(tp, None)
             self.out_of_range.discard(tp)
             kafka_tp = TopicPartition(*tp)
-            try:
-                # Sought all the same: while one partition has no position, aiokafka fetches nothing of its node.
-                consumer.seek(kafka_tp, start.offset)
-            except IllegalStateError:
+            if not consumer._subscription.is_assigned(kafka_tp):
                 continue
+            # What is stopped is sought all the same: while one partition has no position, aiokafka fetches nothing of
+            # its node.
+            consumer.seek(kafka_tp, start.offset)
             if start.stopped:
                 consumer.pause(kafka_tp)
             else:
@@ -144,7 +143,7 @@ class StampingThread(driver.AIOKafkaConsumerThread):
         for tp in offsets:
             self.prev.pop(TP(*tp), None)
             self.out_of_range.add(TP(*tp))
-            with contextlib.suppress(IllegalStateError):  # taken away meanwhile
+            if consumer._subscription.is_assigned(tp):
                 consumer.pause(tp)
 
     def _stamp(self, found: Mapping[Any, Sequence[Record]]) -> dict[TP, Drained]:

@@ -6,16 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.consumer.subscription_state import Subscription
+from aiokafka.errors import OffsetOutOfRangeError
 from faust.types import TP
 
 from streams.chunks.audit import Audit
 from streams.chunks.chunk import Chunk
+from streams.chunks.chunking import Start
 from streams.chunks.holes import Holes
+from streams.chunks.thread import StampingThread
 from streams.chunks.topic_ids import topic_facts
 from tests.contract.reader import Reader
 
@@ -123,6 +127,32 @@ async def test_a_rewind_reads_again_and_makes_earlier_chunks_stale(kafka: str, t
     await until(lambda: len(reader.records) == 30)
     assert reader.consumer.epoch(TP(topic, 0)) == epoch + 1
     assert [o for _, o, _ in reader.records] == list(range(10, 40))
+
+
+async def test_a_seek_while_nothing_is_assigned_is_left_to_the_next_assignment(
+    kafka: str, topic: str, reader: Reader
+) -> None:
+    await send(kafka, topic, numbered(40))
+    await reader.app.start()
+    await until(lambda: len(reader.records) == 40)
+    thread = cast("StampingThread", reader.consumer._thread)
+
+    async def seek_unassigned() -> tuple[int | None, int]:
+        consumer = thread._ensure_consumer()
+        known = consumer._subscription._subscription
+        consumer._subscription._subscription = Subscription({topic}, loop=asyncio.get_running_loop())
+        try:
+            await thread._fence_seek({TP(topic, 0): Start(0)})
+            thread._hold_back(consumer, OffsetOutOfRangeError({TopicPartition(topic, 1): 0}))
+        finally:
+            consumer._subscription._subscription = known
+        return thread.prev.get(TP(topic, 0)), consumer._subscription._assigned_state(TopicPartition(topic, 0)).position
+
+    assert await thread.call_thread(seek_unassigned) == (None, 40)
+    await reader.consumer.perform_seek()
+    await send(kafka, topic, numbered(3, 40))
+    await until(lambda: len(reader.records) == 43)
+    assert [o for _, o, _ in reader.records] == list(range(43))
 
 
 async def test_nothing_is_committed_beyond_the_oldest_chunk_in_flight(kafka: str, topic: str, reader: Reader) -> None:
