@@ -79,7 +79,7 @@ async def _told(stage: Stage, remedy: str) -> None:
     before = {process.name: _text(process.logs()).count(remedy) for process in stage.processes}
 
     async def said_so() -> bool:
-        return any(_text(process.logs()).count(remedy) > before[process.name] for process in stage.processes)
+        return any(_text(process.logs()).count(remedy) > before.get(process.name, 0) for process in stage.processes)
 
     await until(said_so, TOLD_WITHIN_S, f"a word of {remedy}")
 
