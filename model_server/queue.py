@@ -86,15 +86,16 @@ end
 return out
 """
 
-# KEYS: leases.  ARGV: expiry * 4, then user, token for each.  A repeated call finds its own fresh token.
+# KEYS: leases.  ARGV: expiry * 4, 1 where the call is repeated, then user, token for each.  A repeated call finds its
+# own fresh token; in a first one such a token is that of another lease, begun or extended in the same millisecond.
 EXTEND = """
 local out = {}
-for i = 2, #ARGV, 2 do
+for i = 3, #ARGV, 2 do
   local token = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[i]) or -1)
   local fresh = ARGV[1] + ARGV[i + 1] % 4
-  local ours = token == tonumber(ARGV[i + 1]) or token == fresh
+  local ours = token == tonumber(ARGV[i + 1]) or (ARGV[2] == '1' and token == fresh)
   if ours then redis.call('ZADD', KEYS[1], 'XX', string.format('%.0f', fresh), ARGV[i]) end
-  out[i / 2] = ours and 1 or 0
+  out[(i - 1) / 2] = ours and 1 or 0
 end
 return out
 """
@@ -187,15 +188,15 @@ class LeaseQueue:
         ours = [zip(group, reply, strict=True) for (_, group), reply in zip(groups, replies, strict=True)]
         return [ack for pairs in ours for ack, was_ours in pairs if not was_ours]
 
-    async def extend(self, leases: Iterable[Lease], now_ms: int) -> list[Lease]:
-        """Give these leases a fresh term, in place, and return those that were no longer ours.
+    async def extend(self, leases: Iterable[Lease], now_ms: int, *, again: bool = False) -> list[Lease]:
+        """Give these leases, each of another user, a fresh term, in place; return those that were no longer ours.
 
-        A call whose reply was lost is repeated with the same `now_ms`; nothing else may use the tokens meanwhile.
+        A call whose reply was lost is made `again` with the same `now_ms`; nothing else may use the tokens meanwhile.
         """
         groups = _by_partition(leases, lambda lease: lease.partition)
         expiry, calls = (now_ms + self._lease_ms) * 4, []
         for partition, group in groups:
-            arguments: list[Any] = [expiry]
+            arguments: list[Any] = [expiry, int(again)]
             for lease in group:
                 arguments += [lease.user, lease.token]
             calls.append(([self._keys.leased(self._tags[partition])], arguments))

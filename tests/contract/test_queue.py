@@ -207,8 +207,36 @@ async def test_an_extension_whose_reply_was_lost_can_be_repeated(shop: Shop) -> 
     held = (await worker.lease(T, 10)).leases
     unaware = [replace(lease) for lease in held]
     await worker.extend(held, T + 9_000)
-    assert await worker.extend(unaware, T + 9_000) == []
+    assert await worker.extend(unaware, T + 9_000, again=True) == []
     assert await worker.acknowledge([Ack(unaware[0])]) == []
+
+
+async def test_a_term_of_the_same_millisecond_is_not_taken_for_ones_own(shop: Shop) -> None:
+    await shop.touch("u1", T)
+    slow, quick = shop.worker(1), shop.worker(2)
+    lost = (await slow.lease(T, 10)).leases
+    now = (await quick.lease(T + LEASE_MS + 1, 10)).leases
+    assert await quick.extend(now, T + LEASE_MS + 2) == []
+    assert await slow.extend(lost, T + LEASE_MS + 2) == lost
+    assert await slow.acknowledge([Ack(lost[0])]) == [Ack(lost[0])]
+    assert await quick.acknowledge([Ack(now[0])]) == []
+
+
+async def test_a_user_given_out_anew_to_the_same_worker_is_held_once(shop: Shop) -> None:
+    await shop.touch("u1", T)
+    worker, registry = shop.worker(), CollectorRegistry()
+    holding = Holding(worker, Waiting(), ModelMetrics(registry, (0,) * 4), lambda: T + LEASE_MS + 2)
+    (old,) = (await worker.lease(T, 10)).leases
+    holding.add([old])
+    (new,) = (await worker.lease(T + LEASE_MS + 1, 10)).leases
+    holding.add([new])
+    assert (old in holding, new in holding, len(holding)) == (False, True, 1)
+    await holding.confirm([new])
+    await holding.acknowledge([Ack(old, push_log=b"old")])
+    assert new in holding
+    await holding.acknowledge([Ack(new, push_log=b"new")])
+    assert len(holding) == 0
+    assert await shop.redis.get(shop.keys.pushes(shop.keys.user_tag(0), b"u1")) == b"new"
 
 
 async def test_a_lost_lease_cannot_be_extended(shop: Shop) -> None:
