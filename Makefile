@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a machine with make and Python 3.11, 3.12 or 3.13 is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-long faults soak bench bench-peers bench-model bench-operations demo lock clean fetch
+.PHONY: help setup check test test-long faults soak bench bench-peers bench-model bench-operations proof demo lock clean fetch
 SHELL := /bin/bash
 
 BIN := .venv/bin
@@ -8,6 +8,7 @@ STAMP := .venv/kairos-setup.stamp
 SOURCES := schemas streams model_server deploy tests
 DOCKERFILES := deploy/stream.Dockerfile deploy/model.Dockerfile
 TEST_PROCESSES ?= 2
+PROOF ?= --quick --no-encoder
 SYNC := $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/all.txt
 export UV_HTTP_TIMEOUT ?= 300
 # Trust what the machine trusts, a company's proxy too; where it has no certificates at all, those that uv brings.
@@ -58,6 +59,10 @@ bench: $(STAMP) fetch ## the figures of the README, with their budgets
 
 bench-model: $(STAMP) fetch ## the ranker's figures and the way from an event to its candidate
 	$(BIN)/python -m tests.bench candidates batching ranker --out build/bench-model.json
+
+proof: $(STAMP) ## time and scene, proven on a shop with planted preferences: build/proof.json; PROOF= for the whole training
+	@mkdir -p build
+	$(BIN)/kairos evaluate --planted $(PROOF) --out build/proof; code=$$?; cp build/proof/proof.json build/; exit $$code
 
 bench-operations: $(STAMP) fetch ## the operator's verbs; BENCH_EVENTS=n for a larger log
 	$(BIN)/python -m tests.bench operations letters parity promote --out build/bench-operations.json

@@ -96,7 +96,7 @@ def _learn(gathered: Gathered, folder: Path, zone: str, told: Told) -> str:
         trained = train(recorded, DEFAULT, TrainConfig(split=Split(test=0.0)).quick, told)
     except TrainingError as problem:
         return untrained(problem)
-    figures = report.report(trained, recorded, {}, seed=0)
+    figures = report.report(trained, recorded, seed=0)
     now_ms = time.time_ns() // 1_000_000
     made = report.bundle_of(trained, DEFAULT, figures, now_ms)
     save(folder, made)

@@ -1,4 +1,7 @@
-"""`kairos evaluate`: every ranker on one log, by one harness; JSON for machines, a page with plots for people."""
+"""`kairos evaluate`: every ranker on one log, by one harness; JSON for machines, a page with plots for people.
+
+With --planted the log is that of a shop whose truth is known, and claims are held against it.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ def main(argv: list[str]) -> int:
     """Run the command; 0 when a report was written, 1 with a sentence on stderr when nothing could be judged."""
     from rich.console import Console
 
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.planted and (arguments.events is not None or arguments.topics or arguments.bundle is not None):
+        parser.error("--planted makes its own log and trains on it: leave out --events, --topics and --bundle")
     if reading.missing(arguments):
         return 1
     read = settings.read(EvaluateSettings, os.environ)
@@ -52,6 +58,8 @@ def main(argv: list[str]) -> int:
     for package in NEEDED:
         if find_spec(package) is None:
             raise ModuleNotFoundError(name=package)
+    if arguments.planted:
+        return _prove(arguments, bars, shlex.join(["kairos", "evaluate", *argv]))
     recorded = reading.recorded(arguments, read.connections, read.zone, declaration, bars)
     if recorded is None:
         return 1
@@ -76,6 +84,29 @@ def _evaluate(
     name = "the topics" if arguments.events is None else arguments.events.name
     _write(arguments.out, report(found, name, sources), bars, command)
     return 0
+
+
+def _prove(arguments: argparse.Namespace, bars: Bars, command: str) -> int:
+    """0 when every claim holds, 1 when one does not."""
+    from model_server.evaluation.harness import EvaluationError, TrainingError
+    from model_server.evaluation.planted import Planting
+    from model_server.evaluation.proof import prove
+    from model_server.evaluation.report import commit
+    from model_server.evaluation.table import claims
+
+    try:
+        proof = prove(Planting(), DEFAULT, _config(arguments), arguments.baselines or (), bars, commit())
+    except (EvaluationError, TrainingError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    _write(arguments.out, proof.planted, bars, command)
+    told = {"command": command, **proof.told()}
+    (arguments.out / "proof.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    bars.table(claims(told))
+    bars.says(
+        f"Wrote {arguments.out / 'proof.json'}: {'every claim holds' if proof.holds else 'not every claim holds'}."
+    )
+    return 0 if proof.holds else 1
 
 
 def _write(folder: Path, told: dict[str, Any], bars: Bars, command: str) -> None:
@@ -128,6 +159,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     reading.add_arguments(parser)
+    parser.add_argument(
+        "--planted", action="store_true", help="prove that time and scene are read, on a shop with planted preferences"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/evaluate"), help="folder of the report (%(default)s)")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="judge the bundle in force in this folder too")
     parser.add_argument(

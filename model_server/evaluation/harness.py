@@ -58,6 +58,7 @@ class Outcome:
 
     `by_seed`: mean NDCG@10 of each seed; `valid`: that on valid, by which rankers may be chosen. `context`: by scene
     field, 1 where the right scene scored higher than the wrong one, .5 where alike. `fit_s`, `ms_a_user`: CPU.
+    `scores`: that of each seed.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Outcome:
     chosen: list[Mapping[str, Any]] = field(default_factory=list)
     fit_s: float = 0.0
     ms_a_user: float = 0.0
+    scores: list[Score] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ def judged(
 def _judge(outcome: Outcome, fitted: Fitted, task: Task, test: Examples, took: float) -> None:
     """Add one seed to an outcome."""
     batch, items = test.batch, len(task.dataset.recorded.item_ids)
+    outcome.scores.append(fitted.score)
     began = time.process_time()
     score = fitted.score(test)
     spent_ms = 1000 * (time.process_time() - began)

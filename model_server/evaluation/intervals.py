@@ -1,4 +1,4 @@
-"""Bootstrap intervals of a mean, paired by request and drawn by user."""
+"""Bootstrap intervals of a mean and of a ratio of means, paired by request and drawn by user."""
 
 from __future__ import annotations
 
@@ -27,6 +27,20 @@ def interval(
         draws[number] = total[drawn].sum() / count[drawn].sum()
     low, high = np.quantile(draws, ((1 - level) / 2, (1 + level) / 2))
     return float(low), float(high)
+
+
+def ratio(
+    of: F64, over: F64, seed: int, user: I64, *, resamples: int = 1000, level: float = 0.95
+) -> tuple[float, float, float]:
+    """(ratio of the means of two paired measures, its bootstrap interval), whole users drawn."""
+    above, below = _clusters(of, user)[0], _clusters(over, user)[0]
+    rng = np.random.default_rng(seed)
+    draws = np.empty(resamples)
+    for number in range(resamples):
+        drawn = rng.integers(0, len(above), len(above))
+        draws[number] = above[drawn].sum() / max(below[drawn].sum(), 1e-12)
+    low, high = np.quantile(draws, ((1 - level) / 2, (1 + level) / 2))
+    return float(above.sum() / max(below.sum(), 1e-12)), float(low), float(high)
 
 
 def _clusters(gain: F64, user: I64 | None) -> tuple[F64, I64]:

@@ -13,8 +13,8 @@ Bools = NDArray[np.bool_]
 
 CUTOFF = 10
 NAMES = ("ndcg@10", "hr@10", "mrr")
-_DISCOUNT = 1.0 / np.log2(np.arange(2, CUTOFF + 2))
-_IDEAL = np.concatenate(([0.0], np.cumsum(_DISCOUNT)))
+DISCOUNT = 1.0 / np.log2(np.arange(2, CUTOFF + 2))
+_IDEAL = np.concatenate(([0.0], np.cumsum(DISCOUNT)))
 
 
 def order(score: NDArray[np.number[Any]], popularity: F32, item: I32) -> NDArray[np.intp]:
@@ -35,10 +35,35 @@ def of_lists(hit: Bools, wanted: NDArray[np.int64]) -> dict[str, F64]:
     width = min(CUTOFF, hit.shape[1])
     top = hit[:, :width]
     ideal = _IDEAL[np.minimum(wanted, CUTOFF)]
-    ndcg = top @ _DISCOUNT[:width] / np.maximum(ideal, _DISCOUNT[0])
+    ndcg = top @ DISCOUNT[:width] / np.maximum(ideal, DISCOUNT[0])
     found = hit.any(1)
     first = np.where(found, hit.argmax(1) + 1.0, np.inf)
     return {"ndcg@10": ndcg, "hr@10": top.any(1).astype(np.float64), "mrr": 1.0 / first}
+
+
+class Ndcg:
+    """NDCG@10 of the same N requests under many scores: only the places of what was taken are looked for.
+
+    popularity f32[N, C], item i32[N, C], label bool[N, C], wanted i64[N] as in `ranked`, with which it agrees where
+    scores are finite.
+    """
+
+    def __init__(self, popularity: F32, item: I32, label: Bools, wanted: NDArray[np.int64]) -> None:
+        best = np.lexsort((item, -popularity, item < 0), axis=-1)
+        turn = np.empty_like(best)
+        np.put_along_axis(turn, best, np.broadcast_to(np.arange(item.shape[1]), item.shape), 1)
+        self._row, self._column = np.nonzero(label)
+        self._before = turn[self._row] < turn[self._row, self._column][:, None]
+        self._real = (item >= 0)[self._row]
+        self._ideal = np.maximum(_IDEAL[np.minimum(wanted, CUTOFF)], DISCOUNT[0])
+
+    def __call__(self, score: NDArray[np.number[Any]]) -> float:
+        """The mean under scores [N, C]; 0 where there are no requests."""
+        others, own = score[self._row], score[self._row, self._column][:, None]
+        place = (((others > own) | ((others == own) & self._before)) & self._real).sum(1)
+        gain = np.append(DISCOUNT, 0.0)[np.minimum(place, CUTOFF)]
+        requests = len(self._ideal)
+        return float((np.bincount(self._row, gain, requests) / self._ideal).mean()) if requests else 0.0
 
 
 def ranked(

@@ -30,6 +30,20 @@ def table(told: Mapping[str, Any]) -> Table:
     return made
 
 
+def claims(told: Mapping[str, Any]) -> Table:
+    """What must be seen in a planted shop, and what was."""
+    from rich.table import Table
+
+    made = Table(title="What was planted, and what is found again")
+    made.add_column("claim")
+    for name in ("value", "95 %", "holds"):
+        made.add_column(name, justify="right")
+    for claim in told["claims"]:
+        row = (claim["says"], f"{claim['value']:.4f}", f"{claim['low']:.4f} … {claim['high']:.4f}")
+        made.add_row(*row, "yes" if claim["holds"] else "NO", style=None if claim["holds"] else "bold")
+    return made
+
+
 def sentences(told: Mapping[str, Any]) -> list[str]:
     """Recall, the paired gains, and what to mistrust."""
     requests = told["requests"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model_server.retrieval.merge import Candidates, Turns, merge
 from model_server.retrieval.neighbours import Mapped
 from model_server.retrieval.own import Own, read_own, read_past
-from model_server.retrieval.pairs import I32, I64, Pairs
+from model_server.retrieval.pairs import F32, I32, I64, Pairs
 from model_server.retrieval.shared import Shared
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Retriever:
         lists = [
             own.recent,
             own.items.top(users, own.items.values["d30"], q.own_count),
-            own.items.top(users, own.items.values["n"] + own.items.values["d30"] / np.float32(1e3), q.own_often),
+            own.items.top(users, own.items.values["n"] + _favour(own.items, shared), q.own_often),
             together.top(users, together.values["near"], q.covisited),
             alike.top(users, alike.values["score"], q.sessions),
             *self._shared_lists(shared, scene, self._favourites(own, users)),
@@ -151,6 +151,20 @@ class Retriever:
         for user, part in enumerate(lists):
             block[user, : len(part)] = part[:width]
         return block
+
+
+def _favour(pairs: Pairs, shared: Sequence[Shared]) -> F32:
+    """Below one, the higher the more everybody did with the item in the longest window: it decides among equal counts.
+
+    Most counts are equal to others, and a place in a list hides that: what decides there decides the ranking.
+    """
+    starts = np.searchsorted(pairs.user, np.arange(len(shared) + 1))
+    favour = np.zeros(len(pairs.key), np.float32)
+    for moment, start, end in zip(shared, starts[:-1], starts[1:], strict=True):
+        events = np.append(moment.windows[:, -1], 0)
+        column = pairs.column[start:end]
+        favour[start:end] = events[np.where(column < moment.size, column, -1)] / (1.0 + events.max())
+    return favour
 
 
 def _distinct(block: I32) -> I32:

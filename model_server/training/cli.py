@@ -74,8 +74,7 @@ def _train(
     except (TrainingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    others = report.baselines(trained.dataset, bars) if config.baselines else {}
-    told = report.report(trained, recorded, others, config.seed)
+    told = report.report(trained, recorded, config.seed)
     now_ms = time.time_ns() // 1_000_000
     bundle = report.bundle_of(trained, declaration, told, now_ms)
     path = save(folder, bundle)
@@ -119,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--test", type=float, metavar="SHARE", help="newest share kept for the report (file .2, topics 0)"
     )
-    parser.add_argument("--quick", action="store_true", help="within a minute: fewer lists, fewer passes, no baselines")
+    parser.add_argument("--quick", action="store_true", help="within a minute: fewer lists, fewer passes")
     parser.add_argument("--no-promote", action="store_true", help="write the bundle and leave in force what is")
     parser.add_argument("--no-encoder", action="store_true", help="leave out the transformer stage")
     parser.add_argument("--seed", type=int, default=0)

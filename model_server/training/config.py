@@ -37,7 +37,6 @@ class TrainConfig:
     encoder: StageSettings | None = field(
         default_factory=lambda: StageSettings(rate=1e-3, passes=3, decay=0.02, slower=0.2)
     )
-    baselines: bool = True
     device: str = "auto"
     threads: int = 0
 
@@ -56,7 +55,6 @@ class TrainConfig:
             linear=replace(self.linear, passes=3),
             net=replace(self.net, passes=5, steps=0),
             encoder=None if self.encoder is None else replace(self.encoder, passes=1),
-            baselines=False,
         )
 
     def renew_every_ms(self, span_ms: int) -> int:

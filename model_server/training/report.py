@@ -12,17 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_server.bundle import Bundle
-from model_server.evaluation.heuristics import HEURISTICS
 from model_server.evaluation.intervals import interval
 from model_server.evaluation.metrics import means
-from model_server.evaluation.ranker import Task
-from model_server.training.train import BLEND, judge_of
+from model_server.training.baselines import Metrics
+from model_server.training.train import BLEND
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from model_server.training.dataset import Dataset
-    from model_server.training.progress import Progress
     from model_server.training.recorded import Recorded
     from model_server.training.stages import Judge
     from model_server.training.train import Trained
@@ -30,39 +27,23 @@ if TYPE_CHECKING:
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-Metrics = dict[str, F64]
 METRIC = "ndcg@10"
 
 
-def baselines(dataset: Dataset, progress: Progress) -> dict[str, dict[str, Metrics]]:
-    """Metrics of every ranking without a model on valid and test: baseline -> part -> metric -> f64[requests]."""
-    task = Task(dataset)
-    judges = {"valid": judge_of(dataset, dataset.valid)}
-    if dataset.test is not None:
-        judges["test"] = judge_of(dataset, dataset.test)
-    found: dict[str, dict[str, Metrics]] = {}
-    with progress.step("baselines", len(HEURISTICS)) as tick:
-        for heuristic in HEURISTICS:
-            score = heuristic.fit(task, 0, tick)[heuristic.name].score
-            found[heuristic.name] = {part: judge.metrics_of(score(judge.examples)) for part, judge in judges.items()}
-    return found
-
-
-def report(
-    trained: Trained, recorded: Recorded, others: Mapping[str, Mapping[str, Metrics]], seed: int
-) -> dict[str, Any]:
+def report(trained: Trained, recorded: Recorded, seed: int) -> dict[str, Any]:
     """Everything worth keeping as plain numbers; gains are measured on the test requests (on valid without any)."""
     judges = {"valid": trained.valid, **({"test": trained.test} if trained.test is not None else {})}
     rankers = {
         name: {part: judge.metrics_of(trained.scores[name][part]) for part, judge in judges.items()}
         for name in trained.scores
     }
+    others = trained.baselines
     rows = {**others, **rankers}
     final = next((v.stage for v in reversed(trained.judgements) if v.kept), trained.judgements[0].stage)
     last = "test" if "test" in judges else "valid"
     part = judges[last].examples
     user = trained.chosen.moments.user[part.request]
-    best = max(others, key=lambda name: means(others[name]["valid"])[METRIC]) if others else None
+    best = max(others, key=lambda name: means(others[name]["valid"])[METRIC])
     return {
         "events": len(recorded),
         "users": len(recorded.user_ids),
@@ -78,16 +59,17 @@ def report(
         "gain over": {
             name: _gain(rows[final][last], rows[name][last], user, seed) for name in others_of(final, best, rankers)
         },
+        "bar": trained.bar._asdict(),
         "served": final if trained.served else BLEND,
         "verdicts": [dataclasses.asdict(verdict) for verdict in trained.judgements],
         "parameters": sum(p.numel() for p in trained.net.parameters()),
     }
 
 
-def others_of(final: str, best: str | None, rankers: Mapping[str, Any]) -> list[str]:
+def others_of(final: str, best: str, rankers: Mapping[str, Any]) -> list[str]:
     """Rankers that the final one is compared with: the best baseline, the blend, the stages before it."""
     names = list(rankers)
-    return [name for name in (best, BLEND, *names[: names.index(final)]) if name is not None]
+    return [best, BLEND, *names[: names.index(final)]]
 
 
 def _recall(judge: Judge) -> float:
@@ -137,13 +119,17 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
             f"Gain over {name} on {told['measured on']}: {gain['ndcg@10']:+.4f} NDCG@10 "
             f"[{gain['low']:+.4f}, {gain['high']:+.4f}], {gain['share']:+.1%}."
         )
-    better = told["served"] != BLEND
-    lines.append(
-        f"The bundle serves with: {told['served']}."
-        if better
-        else "No stage is above the blend on valid: the bundle serves with the blend and its fitted weights."
-    )
+    lines.append(_in_force(told))
     return lines
+
+
+def _in_force(told: Mapping[str, Any]) -> str:
+    """What the bundle serves with, and what the stages were held against; reports before that was told have no bar."""
+    bar = told.get("bar", {"name": BLEND, "value": told["rankers"][BLEND]["valid"][METRIC]})
+    above = f"{bar['name']} ({bar['value']:.4f}) on valid"
+    if told["served"] != BLEND:
+        return f"The bundle serves with: {told['served']}, above {above}."
+    return f"No stage is above {above}: the bundle serves with the blend and its fitted weights."
 
 
 def bundle_of(trained: Trained, declaration: Declaration, told: Mapping[str, Any], now_ms: int) -> Bundle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model_server.blend import Blend, default_blend, fit_blend
+from model_server.blend import Blend, best_blend, default_blend, fit_blend
+from model_server.evaluation.metrics import Ndcg, means
 from model_server.ranker.device import device_of, idle_threads, use_threads
 from model_server.ranker.encoder import Encoder, EncoderShape
 from model_server.ranker.net import STAGES, Net, NetShape
 from model_server.selection import Calibration, fit_calibration
 from model_server.training.asof import neighbours_before
+from model_server.training.baselines import Metrics, baselines
 from model_server.training.dataset import Chosen, Dataset, TrainingError, build_dataset, choose
 from model_server.training.stages import Fit, Judge, Judgement
 
@@ -36,6 +38,13 @@ F32 = NDArray[np.float32]
 BLEND = "wide rank blend"
 
 
+class Bar(NamedTuple):
+    """What a net must be above on valid to come into force: the better of the blend and the best baseline."""
+
+    name: str
+    value: float
+
+
 class Stages(NamedTuple):
     """The net as each stage left it, the guard's verdict on each, and the CPU seconds up to the end of each."""
 
@@ -51,12 +60,17 @@ class Stages(NamedTuple):
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to; `served`: the net is above the blend on valid; `scores` by ranker and part."""
+    """What a training came to; `served`: the net is above the bar on valid; `scores` by ranker and part.
+
+    `baselines`: their metrics by part, as `training.baselines` tells them.
+    """
 
     dataset: Dataset
     stages: Stages
     blend: Blend
+    bar: Bar
     served: bool
+    baselines: dict[str, dict[str, Metrics]]
     calibrations: dict[str, Calibration]
     valid: Judge
     test: Judge | None
@@ -97,11 +111,15 @@ def train(recorded: Recorded, declaration: Declaration, config: TrainConfig, pro
     scores = {stage: {part: judge.scores(net) for part, judge in judges.items()} for stage, net in stages.nets.items()}
     scores[BLEND] = {part: blend.score(judge.examples.batch.near) for part, judge in judges.items()}
     best = scores[stages.judgements[-1].stage]["valid"]
+    others = baselines(dataset, judges, progress)
+    bar = bar_of(valid.value_of(scores[BLEND]["valid"]), others)
     return Trained(
         dataset=dataset,
         stages=stages,
         blend=blend,
-        served=valid.value_of(best) > valid.value_of(scores[BLEND]["valid"]),
+        bar=bar,
+        served=valid.value_of(best) > bar.value,
+        baselines=others,
         calibrations={
             "net": _calibrated(dataset.valid, best),
             "blend": _calibrated(dataset.valid, scores[BLEND]["valid"]),
@@ -113,6 +131,12 @@ def train(recorded: Recorded, declaration: Declaration, config: TrainConfig, pro
     )
 
 
+def bar_of(blend: float, others: Mapping[str, Mapping[str, Metrics]]) -> Bar:
+    """The better of the blend, of that NDCG@10 on valid, and of the best baseline; the blend where they are equal."""
+    bars = [Bar(BLEND, blend), *(Bar(name, means(parts["valid"])["ndcg@10"]) for name, parts in others.items())]
+    return max(bars, key=lambda bar: bar.value)
+
+
 def judge_of(dataset: Dataset, examples: Examples) -> Judge:
     """Who scores `examples` with nets and judges the scores."""
     config = dataset.config
@@ -120,10 +144,12 @@ def judge_of(dataset: Dataset, examples: Examples) -> Judge:
 
 
 def fitted_blend(dataset: Dataset) -> Blend:
-    """The wide rank blend with weights fitted on valid."""
+    """The wide rank blend with weights fitted on valid: not below any of its lists there."""
     valid = dataset.valid
     start = default_blend(dataset.preparation.retriever.names)
-    return fit_blend(valid.batch.near, valid.batch.item >= 0, valid.label, start)
+    likeliest = fit_blend(valid.batch.near, valid.batch.item >= 0, valid.label, start)
+    value = Ndcg(dataset.popularity(valid), valid.batch.item, valid.label, valid.wanted)
+    return best_blend(valid.batch.near, (start, likeliest), value)
 
 
 def fit_stages(

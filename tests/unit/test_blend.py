@@ -1,8 +1,11 @@
 """The blend and what its scores mean: weights that fit, a floor before any training, calibrated chances."""
 
 import numpy as np
+import pytest
 
-from model_server.blend import DEFAULT_WEIGHTS, Blend, default_blend, fit_blend
+from model_server.blend import DEFAULT_WEIGHTS, Blend, best_blend, default_blend, fit_blend
+from model_server.evaluation.metrics import Ndcg, means, ranked
+from model_server.retrieval.merge import nearness
 from model_server.retrieval.retriever import Retriever
 from model_server.selection import Calibration, fit_calibration
 from streams.features.declaration import DEFAULT
@@ -47,6 +50,45 @@ def test_padding_and_untold_lists_do_not_matter() -> None:
     )
     nothing = fit_blend(near, real, np.zeros_like(label), start)
     assert nothing is start
+
+
+def told(near: np.ndarray, label: np.ndarray, seed: int) -> Ndcg:
+    """NDCG@10 where some of what was taken was never found."""
+    rng = np.random.default_rng(seed)
+    item = np.tile(np.arange(label.shape[1], dtype=np.int32), (len(label), 1))
+    popularity = rng.random(label.shape).astype(np.float32)
+    return Ndcg(popularity, item, label, label.sum(1) + rng.integers(0, 3, len(label)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_blend_is_below_none_of_its_lists_and_of_its_starts(seed: int) -> None:
+    """Places of lists that are full of ties, where the likeliest weights are not the best ones."""
+    rng = np.random.default_rng(seed)
+    count = rng.poisson(0.7, (200, 30)) * (rng.random((200, 30)) < 0.5)
+    places = [np.argsort(np.argsort(-(count + noise), axis=1), axis=1) for noise in rng.random((5, 200, 30))]
+    near = np.stack([np.where(count > 0, nearness(place), 0) for place in places[:4]], axis=2).astype(np.float32)
+    near = np.concatenate((near, nearness(places[4])[..., None]), axis=2)
+    label = rng.random((200, 30)) < 0.02 + 0.1 * count
+    value = told(near, label, seed)
+    start = Blend(rng.random(5).astype(np.float32))
+    likeliest = fit_blend(near, np.ones_like(label), label, start)
+    best = value(best_blend(near, (start, likeliest), value).score(near))
+    assert best >= max(value(near[..., column]) for column in range(5))
+    assert best >= max(value(start.score(near)), value(likeliest.score(near))) - 1e-6
+    assert best > value(likeliest.score(near))
+
+
+def test_the_quick_metric_is_the_metric() -> None:
+    rng = np.random.default_rng(1)
+    label = rng.random((60, 40)) < 0.1
+    item = np.where(rng.random((60, 40)) < 0.8, rng.permuted(np.tile(np.arange(40), (60, 1)), axis=1), -1).astype(
+        np.int32
+    )
+    label &= item >= 0
+    popularity, wanted = rng.integers(0, 4, (60, 40)).astype(np.float32), label.sum(1) + rng.integers(0, 2, 60)
+    value = Ndcg(popularity, item, label, wanted)
+    for score in (rng.random((60, 40)), rng.integers(0, 3, (60, 40)), np.zeros((60, 40))):
+        assert value(score) == pytest.approx(means(ranked(score, popularity, item, label, wanted))["ndcg@10"])
 
 
 def test_chances_are_those_that_were_planted() -> None:

@@ -141,6 +141,20 @@ def test_the_first_candidate_is_the_users_newest_item(walked: Walked) -> None:
         assert walked.batch.item[place, 0] in walked.log.item[mine[newest]]
 
 
+def test_of_items_the_user_had_equally_often_the_popular_one_comes_first(walked: Walked) -> None:
+    """A place in a list hides that counts are equal: what decides among them decides the ranking."""
+    names, checked = walked.replay.preparation.retriever.names, 0
+    for row in range(len(walked.batch.item)):
+        near = walked.batch.near[row, :, names.index("own often")]
+        order = np.argsort(-near)[: (near > 0).sum()]
+        own, events = walked.named("own_n")[row, order], walked.named("item_30d")[row, order]
+        assert (np.diff(own) <= 0).all()
+        equal = np.diff(own) == 0
+        checked += int((np.diff(events)[equal] < 0).sum())
+        assert (np.diff(events)[equal] <= 1e-6).all()
+    assert checked > 20
+
+
 def test_no_item_is_proposed_before_anybody_saw_it(walked: Walked) -> None:
     for place, request in enumerate(walked.requests.tolist()):
         seen = set(walked.log.item[walked.before(request)].tolist())
