@@ -16,6 +16,7 @@ from model_server.evaluation.heuristics import HEURISTICS
 from model_server.evaluation.intervals import interval
 from model_server.evaluation.metrics import means
 from model_server.evaluation.ranker import Task
+from model_server.training import heads_told
 from model_server.training.train import BLEND, judge_of
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def report(
         },
         "served": final if trained.served else BLEND,
         "verdicts": [dataclasses.asdict(verdict) for verdict in trained.judgements],
+        "heads": None if trained.graded is None else trained.graded.told,
         "parameters": sum(p.numel() for p in trained.net.parameters()),
     }
 
@@ -143,7 +145,7 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
         if better
         else "No stage is above the blend on valid: the bundle serves with the blend and its fitted weights."
     )
-    return lines
+    return lines + (heads_told.sentences(told["heads"]) if told.get("heads") else [])
 
 
 def bundle_of(trained: Trained, declaration: Declaration, told: Mapping[str, Any], now_ms: int) -> Bundle:
@@ -154,6 +156,7 @@ def bundle_of(trained: Trained, declaration: Declaration, told: Mapping[str, Any
         digest.update(part.tobytes())
     stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
     served = trained.served
+    graded = {} if trained.graded is None else {"heads": trained.graded.heads}
     return Bundle(
         version=f"{stamp}-{digest.hexdigest()}",
         schema=declaration.schema,
@@ -167,4 +170,5 @@ def bundle_of(trained: Trained, declaration: Declaration, told: Mapping[str, Any
         shape=dataclasses.asdict(trained.net.shape) if served else None,
         weights=weights if served else None,
         report=told,
+        **graded,
     )

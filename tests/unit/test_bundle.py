@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -20,9 +21,15 @@ from model_server.bundle import (
     ranker_of,
     save,
 )
+from model_server.finding import Finder
+from model_server.heads.cells import CellCalibration, cells, count
+from model_server.heads.grades import Cutoffs, cascade
+from model_server.heads.heads import Grading, Heads
+from model_server.heads.people import width
+from model_server.heads.sides import Side
 from model_server.items import ItemArrays
 from model_server.model_folder import current_version, make_current
-from model_server.preparation import Preparation
+from model_server.preparation import Preparation, look_now
 from model_server.ranker.device import Precision
 from model_server.ranker.encoder import EncoderShape
 from model_server.ranker.live import NetRanker
@@ -31,6 +38,7 @@ from model_server.retrieval.neighbours import Neighbours
 from model_server.scoring import Requests, Scored
 from model_server.training.asof import Replay, neighbours_before
 from model_server.training.recorded import Recorded
+from model_server.training.stages import hidden_of
 from streams.features.declaration import DEFAULT
 from streams.features.features_file import merge
 from streams.features.items import ItemLayout
@@ -49,6 +57,15 @@ def replay(log: Recorded) -> Replay:
     made = Replay(log, DEFAULT, preparation, neighbours_every_ms=2**60, refresh_ms=0)
     made.fold_before(2**62)
     return made
+
+
+def made_heads(hidden: int) -> Heads:
+    """Heads with every part away from what is assumed, over so many hidden numbers."""
+    rng, size, own = np.random.default_rng(1), count(DEFAULT), width(DEFAULT)
+    calibrations = [CellCalibration(rng.uniform(0.5, 2, size), rng.normal(size=size)) for _ in range(2)]
+    grading = Grading(np.ones(2), np.array([-2.0, -1.0]), rng.normal(size=(hidden, 2)), of_item=False)
+    comes = Side("learned", -1.0, 9, 3, np.zeros(own), np.ones(own), rng.normal(size=own) / 9)
+    return Heads(grading, Cutoffs(0.1, 0.2), (calibrations[0], calibrations[1]), comes=comes)
 
 
 def made_bundle(log: Recorded, version: str, *, net: bool = True, encoder: bool = True) -> Bundle:
@@ -78,6 +95,7 @@ def made_bundle(log: Recorded, version: str, *, net: bool = True, encoder: bool 
         shape=dataclasses.asdict(made.shape) if net else None,
         weights={name: part.numpy() for name, part in made.state_dict().items()} if net else None,
         report={"served": "counter net"},
+        heads=made_heads(64 if net else 0),
     )
 
 
@@ -99,11 +117,14 @@ def asked(log: Recorded, replay: Replay, users: int = 5) -> tuple[Requests, int]
 def check_answer(answer: Scored, items: int) -> None:
     assert answer.item.max() < items
     assert (answer.item[:, 0] >= 0).all()
-    for number in (answer.p_open, answer.p_buy, answer.p_optout, answer.final, answer.propensity):
+    sides = (answer.p_open, answer.p_buy, answer.p_optout, answer.p_anyway)
+    for number in (*sides, answer.p_rec, answer.p_best, answer.final, answer.propensity):
         assert np.isfinite(number).all()
         assert ((number >= 0) & (number <= 1)).all()
         assert not number[answer.item < 0].any()
     assert (np.diff(answer.final, axis=1) <= 0).all()
+    assert (answer.p_best <= answer.p_rec).all()
+    assert ((answer.grade >= 0) & (answer.grade <= 2) & ((answer.item >= 0) | (answer.grade == 0))).all()
     assert (answer.reasons[answer.item >= 0] > 0).all()
 
 
@@ -138,6 +159,41 @@ def test_a_saved_bundle_is_read_back_and_serves(log: Recorded, replay: Replay, t
     first, second = (r.score(requests, replay.items, now_ms) for r in (ranker, again))
     assert first.item.tolist() == second.item.tolist()
     assert first.final.tobytes() == second.final.tobytes()
+
+
+def test_heads_move_no_candidate_and_are_asked_for_those_shown(log: Recorded, replay: Replay) -> None:
+    bundle = made_bundle(log, "v1")
+    plain = dataclasses.replace(bundle, heads=Heads.untrained(1.0, -3.0))
+    requests, now_ms = asked(log, replay, users=24)
+    rankers = [ranker_of(one, DEFAULT, "cpu") for one in (bundle, plain)]
+    for ranker in rankers:
+        assert isinstance(ranker, NetRanker)
+        ranker.precision = Precision(ranker.device)
+    headed, bare = (ranker.score(requests, replay.items, now_ms) for ranker in rankers)
+    assert headed.item.tolist() == bare.item.tolist()
+    assert headed.final.tobytes() == bare.final.tobytes()
+    assert headed.p_rec.tobytes() != bare.p_rec.tobytes()
+    assert len(np.unique(headed.grade)) > 1
+
+
+def test_what_is_served_of_the_heads_is_what_the_trained_net_gives_them(log: Recorded, replay: Replay) -> None:
+    bundle = made_bundle(log, "v1")
+    ranker = ranker_of(bundle, DEFAULT, "cpu")
+    assert isinstance(ranker, NetRanker)
+    ranker.precision = Precision(ranker.device)
+    requests, now_ms = asked(log, replay, users=24)
+    answer = ranker.score(requests, replay.items, now_ms)
+    found, _ = Finder(ranker.preparation).find(requests, replay.items, now_ms)
+    batch = ranker.preparation.batch(requests.view, requests.scene, replay.items, found, look_now(replay.items, now_ms))
+    score, hidden = hidden_of(ranker.net, batch, bundle.history, ranker.device)
+    share = np.zeros_like(score)
+    first, second = bundle.heads.logits(score, hidden, share, cells(DEFAULT, requests.scene))
+    chances = cascade(first, second)
+    for user in range(24):
+        for k in np.flatnonzero(answer.item[user] >= 0).tolist():
+            at = int(np.flatnonzero(batch.item[user] == answer.item[user, k])[0])
+            assert answer.p_rec[user, k] == pytest.approx(chances.rec[user, at], abs=1e-5)
+            assert answer.p_best[user, k] == pytest.approx(chances.best[user, at], abs=1e-5)
 
 
 def test_a_user_nobody_knows_gets_what_is_popular(log: Recorded, replay: Replay, tmp_path: Path) -> None:
@@ -188,31 +244,48 @@ def test_a_bundle_without_encoder_pads_nothing_between_lengths(log: Recorded, re
     check_answer(watcher.current().score(requests, replay.items, now_ms), len(log.codes))
 
 
+def changed(document: dict[str, Any], *path: str | int, to: Any) -> dict[str, Any]:
+    """The document with another value at `path`."""
+    *inner, last = path
+    part: Any = document
+    for name in inner:
+        part = part[name]
+    part[last] = to
+    return document
+
+
+ELSE: dict[str, tuple[tuple[str | int, ...], Any]] = {
+    "another format": (("format",), 99),
+    "the format before": (("format",), 1),
+    "other counters": (("counters",), ["x"]),
+    "another shape": (("shape", "encoder", "hidden"), 32),
+    "heads of another shape": (("heads", "grading", "weights"), [[0.5, 0.5]] * 3),
+    "heads for other cells": (("heads", "calibrations", 0, "shift"), [0.0]),
+    "a head that is no number": (("heads", "cutoffs", "best"), None),
+}
+"""What is wrong in a bundle's document: where, and what stands there."""
+
+
 def broken(tmp_path: Path, name: str) -> None:
     """Break the bundle v2 in the way called `name`."""
     path = tmp_path / "v2"
-    document = orjson.loads((path / "bundle.json").read_bytes())
+    weights, document = path / "weights.safetensors", path / "bundle.json"
     if name == "truncated weights":
-        whole = (path / "weights.safetensors").read_bytes()
-        (path / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
+        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     elif name == "no weights":
-        (path / "weights.safetensors").unlink()
+        weights.unlink()
     elif name == "no JSON":
-        (path / "bundle.json").write_bytes(b"{")
-    elif name == "another format":
-        (path / "bundle.json").write_bytes(orjson.dumps({**document, "format": 99}))
-    elif name == "other counters":
-        (path / "bundle.json").write_bytes(orjson.dumps({**document, "counters": ["x"]}))
-    elif name == "another shape":
-        document["shape"]["encoder"]["hidden"] = 32
-        (path / "bundle.json").write_bytes(orjson.dumps(document))
+        document.write_bytes(b"{")
     elif name == "not there":
         make_current(tmp_path, "v9", "promote", 0)
+    else:
+        where, value = ELSE[name]
+        document.write_bytes(orjson.dumps(changed(orjson.loads(document.read_bytes()), *where, to=value)))
 
 
 @pytest.mark.parametrize(
     "name",
-    ["truncated weights", "no weights", "no JSON", "another format", "other counters", "another shape", "not there"],
+    ["truncated weights", "no weights", "no JSON", "not there", *ELSE],
 )
 def test_a_bad_bundle_keeps_the_old_one_and_says_why_once(log: Recorded, tmp_path: Path, name: str) -> None:
     served(tmp_path, made_bundle(log, "v1"))
