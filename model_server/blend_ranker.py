@@ -9,9 +9,10 @@ import numpy as np
 
 from model_server.blend import Blend, default_blend
 from model_server.finding import Finder
+from model_server.heads.heads import Heads
 from model_server.preparation import Preparation
 from model_server.retrieval.neighbours import Neighbours
-from model_server.selection import Calibration, Timings, select
+from model_server.selection import Calibration, Selection, Timings, no_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,19 +22,24 @@ if TYPE_CHECKING:
 
 UNTRAINED = "blend"
 USUAL = Calibration(slope=1.2, shift=-4.5)
+USUAL_HEADS = Heads.untrained(USUAL.slope, USUAL.shift)
 
 
 class BlendRanker:
     """Scores by the places in the lists alone; needs no torch, no training and no warm-up."""
 
     def __init__(
-        self, preparation: Preparation, blend: Blend, calibration: Calibration = USUAL, version: str = UNTRAINED
+        self,
+        preparation: Preparation,
+        blend: Blend,
+        calibration: Calibration = USUAL,
+        heads: Heads = USUAL_HEADS,
+        version: str = UNTRAINED,
     ) -> None:
         self.version = version
         self._finder = Finder(preparation)
-        self._names = preparation.retriever.names
         self._blend = blend
-        self._calibration = calibration
+        self._select = Selection(preparation.declaration, preparation.retriever.names, calibration, heads)
 
     @classmethod
     def untrained(cls, declaration: Declaration) -> BlendRanker:
@@ -53,13 +59,12 @@ class BlendRanker:
         """Find; what is left is the blend and the choice."""
         started = perf_counter()
         found, shared = self._finder.find(requests, items, now_ms)
-        item, near = found.candidates
         retrieve_ms = 1000 * (perf_counter() - started)
 
         def rest() -> Scored:
             began = perf_counter()
-            score = self._blend.score(near)
+            score = self._blend.score(found.candidates.near)
             timings = Timings(retrieve_ms, 0.0, 1000 * (perf_counter() - began))
-            return select(item, near, score, shared, self._calibration, self._names, timings)
+            return self._select(found.candidates, score, no_hidden, requests, shared, timings)
 
         return rest

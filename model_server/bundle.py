@@ -1,6 +1,6 @@
 """A trained model on disk: JSON and safetensors in a folder of its own, a `current` file that names it, and its reload.
 
-<folder>/<version>/bundle.json          what it is: schema, counters, shapes, calibration, how it was judged
+<folder>/<version>/bundle.json          what it is: schema, counters, shapes, calibration, heads, how it was judged
 <folder>/<version>/arrays.safetensors   trained ids, neighbours, blend weights
 <folder>/<version>/weights.safetensors  the net, absent where the guard kept the blend
 <folder>/current                        the version to serve, see `model_server.model_folder`
@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +22,8 @@ import orjson
 from numpy.typing import NDArray
 
 from model_server.blend import Blend
-from model_server.blend_ranker import BlendRanker
+from model_server.blend_ranker import USUAL, BlendRanker
+from model_server.heads.heads import Heads
 from model_server.model_folder import BUNDLE, CURRENT, current_version
 from model_server.preparation import Preparation
 from model_server.retrieval.neighbours import Neighbours
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from model_server.scoring import Ranker
     from streams.features.declaration import Declaration
 
-FORMAT = 1
+FORMAT = 2
 AGAIN_S = 60.0
 Arrays = Mapping[str, NDArray[Any]]
 Files = tuple[tuple[str, int, int, int, int], ...]
@@ -62,6 +63,13 @@ class Bundle:
     shape: Mapping[str, Any] | None
     weights: Arrays | None
     report: Mapping[str, Any]
+    heads: Heads = field(default_factory=lambda: Heads.untrained(USUAL.slope, USUAL.shift))
+
+    def __post_init__(self) -> None:
+        wanted = 0 if self.shape is None else self.shape["widths"][-1]
+        if len(self.heads.grading.weights) not in {0, wanted}:
+            message = f"heads over {len(self.heads.grading.weights)} hidden numbers do not fit a net that has {wanted}"
+            raise ValueError(message)
 
 
 def save(folder: Path, bundle: Bundle) -> Path:
@@ -92,6 +100,7 @@ def _document(bundle: Bundle) -> dict[str, Any]:
         "calibrations": bundle.calibrations,
         "shape": bundle.shape,
         "report": bundle.report,
+        "heads": bundle.heads.document(),
     }
 
 
@@ -120,6 +129,7 @@ def load(folder: Path, version: str, declaration: Declaration) -> Bundle:
             shape=shape,
             weights=None if shape is None else _arrays(path / "weights.safetensors"),
             report=document["report"],
+            heads=Heads.of(document["heads"]),
         )
     except BundleError:
         raise
@@ -153,6 +163,9 @@ def _check(bundle: Bundle, path: Path, declaration: Declaration) -> None:
     if bundle.counters != preparation.counters.names or bundle.lists != preparation.retriever.names:
         message = f"{path} knows other counters or lists than this release: train again"
         raise BundleError(message)
+    if not bundle.heads.fits(declaration):
+        message = f"{path} has heads for other rows than this process reads: train again"
+        raise BundleError(message)
     for name, array in {"blend": bundle.blend.weights, **(bundle.weights or {})}.items():
         if not np.isfinite(array).all():
             message = f"{path} holds a number in {name} that is not finite: train again, or point {CURRENT} to another"
@@ -163,11 +176,13 @@ def ranker_of(bundle: Bundle, declaration: Declaration, device: str) -> Ranker:
     """A warm ranker of the bundle. Raises BundleError on weights that do not fit their shape."""
     preparation = Preparation(declaration, bundle.words, bundle.neighbours, history=bundle.history)
     if bundle.weights is None or bundle.shape is None:
-        return BlendRanker(preparation, bundle.blend, Calibration(*bundle.calibrations["blend"]), bundle.version)
+        calibration = Calibration(*bundle.calibrations["blend"])
+        return BlendRanker(preparation, bundle.blend, calibration, bundle.heads, bundle.version)
     try:
         from model_server.ranker.load import net_of
 
-        return net_of(bundle.version, preparation, bundle.shape, bundle.weights, bundle.calibrations["net"], device)
+        meaning = Calibration(*bundle.calibrations["net"]), bundle.heads
+        return net_of(bundle.version, preparation, bundle.shape, bundle.weights, meaning, device)
     except ImportError as error:
         message = f"bundle {bundle.version} needs a package that does not import ({error}): install the extra 'model'"
         raise BundleError(message) from error

@@ -120,6 +120,7 @@ def item_facts(
         bought_ms=_latest_ms(codes, np.where(bought, view.item, np.uint64(0)), view.ts_s * 1000),
         pushed_ms=_latest_ms(codes, pushes.code, pushes.ts_ms),
         p_optout=scored.p_optout.astype(np.float64),
+        grade=scored.grade.astype(np.int64),
         final=scored.final.astype(np.float64),
     )
 

@@ -6,6 +6,7 @@ from functools import cached_property
 from hashlib import blake2b
 
 from model_server.facts import Person
+from model_server.heads.grades import NAMES, Chances
 from model_server.items import ItemArrays
 from model_server.policy.decide import Ending
 from model_server.policy.identity import collapse_key, dedup_key
@@ -15,7 +16,17 @@ from model_server.queue import Lease
 from model_server.scoring import Scored
 from schemas import decisions, recommendations
 from schemas.decisions import Chosen, Decision
-from schemas.recommendations import Caps, Exploration, Guard, Offer, QuietHours, Recipient, Recommendation, Scores
+from schemas.recommendations import (
+    Caps,
+    Exploration,
+    Grade,
+    Guard,
+    Offer,
+    QuietHours,
+    Recipient,
+    Recommendation,
+    Scores,
+)
 from schemas.recommendations import Versions as VersionsOf
 from schemas.topics import Outlets
 from streams.features.declaration import BACKFILL
@@ -101,10 +112,11 @@ class _Page:
     def decision(self, sent: list[Recommendation]) -> Decision:
         ended = self.ended
         scored = ended.scored
-        chosen = [Chosen(c.item.id, c.slot, c.dedup_key, c.scores) for c in sent]
+        chosen = [Chosen(c.item.id, c.slot, c.dedup_key, c.scores, c.grade) for c in sent]
         if not sent and scored is not None and ended.ending.picks:
             best = ended.ending.picks[0]
-            chosen = [Chosen(self.items.ids[int(scored.item[ended.at, best])], scores=self._scores(scored, best))]
+            item = self.items.ids[int(scored.item[ended.at, best])]
+            chosen = [Chosen(item, scores=self._scores(scored, best), grade=self._grade(scored, best))]
         return Decision(
             decision_id=self.decision_id,
             user=self.user,
@@ -141,7 +153,8 @@ class _Page:
             slot=slot,
             collapse_key=collapse,
             priority="normal" if ended.lease.priority == BACKFILL else "high",
-            relevance=float(min(max(scored.final[ended.at, k], 0.0), 1.0)),
+            relevance=self._relevance(scored, k),
+            grade=self._grade(scored, k),
             expires_ms=min(expires_ms, person.night.next_ms or expires_ms),
             quiet_hours=self._quiet_hours(),
             caps=self._caps(),
@@ -226,7 +239,17 @@ class _Page:
             float(scored.p_open[at, k]),
             float(scored.p_buy[at, k]),
             float(scored.p_optout[at, k]),
+            float(scored.p_rec[at, k]),
+            float(scored.p_best[at, k]),
+            float(scored.p_anyway[at, k]),
         )
+
+    def _relevance(self, scored: Scored, k: int) -> float:
+        at = self.ended.at
+        return float(Chances(scored.p_rec[at, k], scored.p_best[at, k]).expected)
+
+    def _grade(self, scored: Scored, k: int) -> Grade:
+        return NAMES[int(scored.grade[self.ended.at, k])]
 
 
 def _exploration(propensity: float) -> Exploration | None:

@@ -78,7 +78,8 @@ class ItemState(Protocol):
 class Scored:
     """The best K items of each of U users, best first; where a user has fewer, item = -1 and every number is 0.
 
-    item: i32[U, K]; p_open, p_buy, p_optout, final: f32[U, K] in 0..1, finite, `final` not increasing along K.
+    item: i32[U, K]; p_open, p_buy, p_optout, p_rec, p_best, p_anyway, final: f32[U, K] in 0..1, finite, `final` not
+    increasing along K, `p_best` never above `p_rec`. grade: u8[U, K], indices of `model_server.heads.grades.NAMES`.
     propensity: f32[U, K], probability that this item was shown in this place by design (1 = no exploration).
     reasons: u32[U, K] bit mask over `reason_names` (bit 0 = first name): why the item was found and ranked here.
     tokens: what the batch needed; padded_tokens: what the device computed (>= tokens; both 0 where nothing is padded).
@@ -88,6 +89,10 @@ class Scored:
     p_open: F32
     p_buy: F32
     p_optout: F32
+    p_rec: F32
+    p_best: F32
+    p_anyway: F32
+    grade: U8
     final: F32
     propensity: F32
     reasons: U32

@@ -1,8 +1,8 @@
-"""From scores to what a ranker answers: the best items of each user, their probabilities, and why they are there."""
+"""From scores to what a ranker answers: the best items of each user, their grades and chances, why they are there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_server.evaluation.metrics import order
+from model_server.heads.heads import Asked, Heads
 from model_server.scoring import Scored
 
 if TYPE_CHECKING:
+    from model_server.retrieval.merge import Candidates
     from model_server.retrieval.pairs import F32, I32
     from model_server.retrieval.shared import Shared
+    from model_server.scoring import Requests
+    from streams.features.declaration import Declaration
 
 SHOWN = 20
-OPTS_OUT = np.float32(0.001)
-"""Chance that a push makes its user opt out, until feedback teaches better."""
 BUYS_PRIOR, BUYS_WEIGHT = 1.0, 20.0
 
 
@@ -63,39 +65,63 @@ class Timings:
     padded_tokens: int = 0
 
 
-def select(
-    item: I32, near: F32, score: F32, shared: Shared, calibration: Calibration, names: Sequence[str], timings: Timings
-) -> Scored:
-    """The best `SHOWN` of candidates i32[U, C] with scores f32[U, C]; ties by popularity, then the smaller item.
-
-    `near` f32[U, C, L] says which lists (`names`, at most 32) found each candidate.
-    """
-    totals = np.append(shared.totals, 0)
-    popularity = totals[np.where(item < shared.size, item, -1)]
-    best = order(score, popularity.astype(np.float32), item)[:, :SHOWN]
-    chosen = np.take_along_axis(item, best, 1)
-    present = chosen >= 0
-    final = np.where(present, calibration.chance(np.nan_to_num(np.take_along_axis(score, best, 1))), np.float32(0))
-    lists = np.take_along_axis(near, best[:, :, None], 1) > 0
-    bits = (lists << np.arange(len(names), dtype=np.uint32)).sum(2, dtype=np.uint32)
-    return Scored(
-        item=chosen,
-        p_open=final,
-        p_buy=final * _buys(shared, chosen),
-        p_optout=np.where(present, OPTS_OUT, np.float32(0)),
-        final=final,
-        propensity=np.where(present, _propensity(lists, names, len(shared.offered())), np.float32(0)),
-        reasons=np.where(present, bits, np.uint32(0)),
-        reason_names=tuple(names),
-        retrieve_ms=timings.retrieve_ms,
-        collate_ms=timings.collate_ms,
-        forward_ms=timings.forward_ms,
-        tokens=timings.tokens,
-        padded_tokens=timings.padded_tokens,
-    )
+Hidden = Callable[[NDArray[np.intp]], "F32"]
+"""What the counter net makes of the candidates at places [U, K]: f32[U, K, H], H 0 where no net serves."""
 
 
-def _buys(shared: Shared, item: I32) -> F32:
+@dataclass(frozen=True)
+class Selection:
+    """How one ranker's scores become its answers; `lists` (at most 32) are the names of those that find candidates."""
+
+    declaration: Declaration
+    lists: tuple[str, ...]
+    calibration: Calibration
+    heads: Heads
+
+    def __call__(
+        self, found: Candidates, score: F32, hidden: Hidden, requests: Requests, shared: Shared, timings: Timings
+    ) -> Scored:
+        """The best `SHOWN` of candidates [U, C] by scores f32[U, C]; ties by popularity, then the smaller item."""
+        totals = np.append(shared.totals, 0)
+        popularity = totals[np.where(found.item < shared.size, found.item, -1)]
+        best = order(score, popularity.astype(np.float32), found.item)[:, :SHOWN]
+        item = np.take_along_axis(found.item, best, 1)
+        own = np.nan_to_num(np.take_along_axis(score, best, 1))
+        asked = Asked(own, hidden(best), strong_share(shared, item), requests.view, requests.scene)
+        answers = self.heads.answer(self.declaration, asked)
+        lists = np.take_along_axis(found.near, best[:, :, None], 1) > 0
+        bits = (lists << np.arange(len(self.lists), dtype=np.uint32)).sum(2, dtype=np.uint32)
+
+        def shown(part: F32) -> F32:
+            return np.where(item >= 0, part, np.float32(0))
+
+        return Scored(
+            item=item,
+            p_open=shown(answers.opens),
+            p_buy=shown(answers.best),
+            p_optout=shown(answers.opts_out),
+            p_rec=shown(answers.rec),
+            p_best=shown(answers.best),
+            p_anyway=shown(answers.anyway),
+            grade=np.where(item >= 0, answers.grade, np.uint8(0)),
+            final=shown(self.calibration.chance(own)),
+            propensity=shown(_propensity(lists, self.lists, len(shared.offered()))),
+            reasons=np.where(item >= 0, bits, np.uint32(0)),
+            reason_names=self.lists,
+            retrieve_ms=timings.retrieve_ms,
+            collate_ms=timings.collate_ms,
+            forward_ms=timings.forward_ms,
+            tokens=timings.tokens,
+            padded_tokens=timings.padded_tokens,
+        )
+
+
+def no_hidden(best: NDArray[np.intp]) -> F32:
+    """For rankers without a net."""
+    return np.empty((*best.shape, 0), np.float32)
+
+
+def strong_share(shared: Shared, item: I32) -> F32:
     """Share of an item's events that are purchases and the like, pulled towards one in twenty."""
     share = (shared.strong + BUYS_PRIOR) / (shared.totals + BUYS_WEIGHT)
     padded = np.append(np.minimum(share, 1.0), BUYS_PRIOR / BUYS_WEIGHT).astype(np.float32)

@@ -9,9 +9,11 @@ from rich.console import Group
 from rich.table import Table
 
 from model_server.decision_log import DecisionLog, DecisionRecord, WhyError, reading
+from model_server.heads.grades import NAMES
 from model_server.policy.rules import ITEM_RULES, USER_RULES, Ruling
 from schemas.decisions import Decision, Step
 from schemas.faults import bad_ids
+from schemas.recommendations import Scores
 from streams.service.entry import NoEntryError, entering
 from streams.service.settings import Connections
 from streams.service.trouble import clause
@@ -23,6 +25,7 @@ MEANING = {rule.__name__: (rule.__doc__ or "").partition(";")[0] for rule in RUL
 SECONDS = {"expired", "minimum_gap", "already_bought", "already_pushed"}
 MINUTES = {"quiet_hours"}
 TIMES = {"opted_out", "token_dead"}
+GRADED = {"grade"}
 STYLES = {"sent": "green", "held": "yellow", "refused": "red"}
 
 
@@ -97,7 +100,9 @@ def shown(found: DecisionRecord) -> Group:
     for chosen in decision.chosen:
         scores = chosen.scores
         final = "" if scores is None else f"  final {scores.final:.4g}"
-        head.append(f"  {'item' if decision.outcome == 'sent' else 'best candidate'} {chosen.item}{final}")
+        grade = "" if chosen.grade is None else f"  {words(chosen.grade)}{_chances(scores)}"
+        what = "item" if decision.outcome == "sent" else "best candidate"
+        head.append(f"  {what} {chosen.item}{final}{grade}")
     waited = ", ".join(f"{place} {ms:.0f} ms" for place, ms in decision.waited_ms.items())
     versions = decision.versions
     foot = (
@@ -105,6 +110,18 @@ def shown(found: DecisionRecord) -> Group:
         f"offset {found.offset}[/]\n"
     )
     return Group(*head, _steps(decision.steps), foot)
+
+
+def words(grade: str) -> str:
+    """A grade as people read it."""
+    return grade.replace("_", " ").title()
+
+
+def _chances(scores: Scores | None) -> str:
+    """What the grade was cut from."""
+    if scores is None or scores.p_rec is None or scores.p_best is None:
+        return ""
+    return f" (acts {scores.p_rec:.2g}, buys or the like {scores.p_best:.2g})"
 
 
 def _reason(decision: Decision) -> str:
@@ -138,14 +155,18 @@ def readable(rule: str, value: float | str | None) -> str:
         return "never"
     if isinstance(value, str):
         return value
-    if rule in TIMES:
-        return _time(round(value)) if value else "never"
-    if rule in SECONDS:
-        return str(timedelta(seconds=round(value)))
-    if rule in MINUTES:
-        return f"{int(value) // 60:02d}:{int(value) % 60:02d}"
-    return f"{value:.4g}"
+    unit = next((unit for rules, unit in UNITS if rule in rules), "{:.4g}".format)
+    return unit(value)
 
 
 def _time(ts_ms: int) -> str:
     return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+UNITS: Sequence[tuple[set[str], Callable[[float], str]]] = (
+    (TIMES, lambda ms: _time(round(ms)) if ms else "never"),
+    (SECONDS, lambda s: str(timedelta(seconds=round(s)))),
+    (MINUTES, lambda minutes: f"{int(minutes) // 60:02d}:{int(minutes) % 60:02d}"),
+    (GRADED, lambda code: words(NAMES[min(max(int(code), 0), len(NAMES) - 1)])),
+)
+"""How the numbers of some rules are shown."""

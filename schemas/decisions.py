@@ -6,7 +6,7 @@ from msgspec import Struct, field
 from msgspec.json import Decoder
 
 from schemas.encoding import Message, cloud_event, rfc3339, to_json
-from schemas.recommendations import Mode, Scores, Versions
+from schemas.recommendations import Grade, Mode, Scores, Versions
 
 EVENT_TYPE = "kairos.decision.v1"
 
@@ -31,6 +31,7 @@ class Chosen(Struct, frozen=True):
     slot: int = 0
     dedup_key: str | None = None
     scores: Scores | None = None
+    grade: Grade | None = None
 
 
 class Decision(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from schemas.encoding import Message, cloud_event, rfc3339, to_json
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Mode = Literal["live", "rebuild", "shadow", "dry-run"]
+Grade = Literal["not_recommended", "recommended", "best_match"]
 CollapseKey = Annotated[str, Meta(max_length=64)]  # APNs' limit is 64 bytes; ours are ASCII
 
 EVENT_TYPE = "kairos.recommendation.v1"
@@ -64,12 +65,19 @@ class Guard(Struct, frozen=True):
 
 
 class Scores(Struct, frozen=True):
-    """Probabilities that the user opens, buys, opts out; final is what the candidates were ranked by."""
+    """Probabilities, of the user who looks; final is what the candidates were ranked by.
+
+    p_open: opens the push; p_buy, p_best: puts the item into the cart, buys it or the like; p_optout: wants no more
+    pushes; p_rec: does anything with the item, never below p_best; p_anyway: comes anyway, without a push.
+    """
 
     final: float
     p_open: Share | None = None
     p_buy: Share | None = None
     p_optout: Share | None = None
+    p_rec: Share | None = None
+    p_best: Share | None = None
+    p_anyway: Share | None = None
 
 
 class Versions(Struct, frozen=True):
@@ -92,6 +100,7 @@ class Exploration(Struct, frozen=True):
 class Recommendation(Struct, frozen=True, kw_only=True):
     """One push candidate for one slot of one user; every time is in ms since 1970 UTC.
 
+    relevance: expected, 0.5 p_rec + 0.5 p_best; grade: what that comes to by the model's cut-offs.
     status: "new", "updated" (replaces an unsent candidate with the same collapse_key) or "retracted" (do not send, and
     take back if possible). The same dedup_key is the same candidate: send it once. Adapters refuse any mode but "live".
     """
@@ -111,6 +120,7 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     priority: Literal["high", "normal"] = "normal"
     interruption: Literal["passive", "active", "time-sensitive"] = "active"
     relevance: Share
+    grade: Grade | None = None
     not_before_ms: int | None = None
     expires_ms: int
     quiet_hours: QuietHours | None = None

@@ -30,7 +30,12 @@ from tests.installation import ROOT, Installation, Sent, events
 RESCORES = {kind.wire for kind in DEFAULT.kinds if kind.priority is not None}
 BROKEN = b"{"
 Place = tuple[str, int, int]
-SCORING = {"KAIROS_QUIET_HOURS": "00:00-00:00", "KAIROS_MIN_SCORE": "0", "KAIROS_LEASE_S": "60"}
+SCORING = {
+    "KAIROS_QUIET_HOURS": "00:00-00:00",
+    "KAIROS_MIN_SCORE": "0",
+    "KAIROS_MIN_GRADE": "not_recommended",
+    "KAIROS_LEASE_S": "60",
+}
 
 
 class Promoted(Installation):

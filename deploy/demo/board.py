@@ -28,6 +28,7 @@ WORDS = {
     "already_bought": "has bought it",
     "already_pushed": "was shown it before",
     "optout_risk": "might opt out",
+    "grade": "nothing to recommend",
     "score": "not interesting enough",
 }
 

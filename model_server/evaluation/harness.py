@@ -58,7 +58,7 @@ class Outcome:
 
     `by_seed`: mean NDCG@10 of each seed; `valid`: that on valid, by which rankers may be chosen. `context`: by scene
     field, 1 where the right scene scored higher than the wrong one, .5 where alike. `fit_s`, `ms_a_user`: CPU.
-    `scores`: that of each seed.
+    `scores`: that of each seed. `chances`: what its heads came to with the first seed.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Outcome:
     shown: dict[str, float] = field(default_factory=dict)
     context: dict[str, F64] = field(default_factory=dict)
     chosen: list[Mapping[str, Any]] = field(default_factory=list)
+    chances: Mapping[str, Any] | None = None
     fit_s: float = 0.0
     ms_a_user: float = 0.0
     scores: list[Score] = field(default_factory=list)
@@ -178,6 +179,8 @@ def judged(
             tick(left)  # what was chosen on valid may end a fit early
             for name, one in fitted.items():
                 _judge(outcomes[name], one, task, test, took)
+                if one.chances is not None and outcomes[name].chances is None:
+                    outcomes[name].chances = one.chances()
                 if ranker.scened:
                     _judge_context(outcomes[name], one.score, found)
     yield from outcomes.values()

@@ -27,6 +27,8 @@ def page(told: Mapping[str, Any], plots: Mapping[str, Path], command: str) -> st
         "## Beyond accuracy, and cost",
         _costs(told),
     ]
+    if told["chances"]:
+        parts += ["## How true the chances are", _chances(told)]
     if told["context auc"]:
         parts += ["## Context AUC by field", _context(told)]
     parts += [f"## {title}\n\n![{title}]({path.name})" for title, path in plots.items()]
@@ -102,6 +104,30 @@ def _costs(told: Mapping[str, Any]) -> str:
     return (
         _table(header, rows) + f"\n\nSeconds and milliseconds are CPU; to find and count the candidates of a user took "
         f"{told['prepare_ms']:.1f} ms more. Diversity: pairs of different categories among the first ten."
+    )
+
+
+def _chances(told: Mapping[str, Any]) -> str:
+    """Of each ranker with heads the figures before and after calibration, and what became of each grade."""
+    header = ("ranker", "", "L", "log loss", "AUC", "ECE", "ECE by platform", "by slot")
+    figures, graded = [], []
+    for name, found in told["chances"].items():
+        for when in ("uncalibrated", "calibrated"):
+            row = found[when]
+            own = [*(row[part] for part in ("L", "logloss", "auc", "ece")), *row["field ece"].values()]
+            figures.append([name, when, *("–" if value is None else f"{value:.5f}" for value in own)])
+        for grade, row in found["grades"].items():
+            shares = (row["share of the best"], row["share"], row["acted"], row["strongly"])
+            graded.append([name, grade, *("–" if value is None else f"{value:.2%}" for value in shares)])
+    first = next(iter(told["chances"].values()))
+    grades = ("ranker", "grade", "of the best of each request", "of all candidates", "acted on", "strongly")
+    return (
+        _table(header, iter(figures))
+        + "\n\n"
+        + _table(grades, iter(graded))
+        + f"\n\nAn act counts within {first['window_ms'] / 3_600_000:g} h of the request, over all its candidates: "
+        "chances are those of a user who takes something now. L: the mean of (0.5 p_rec + 0.5 p_best - observed)², "
+        "weighted by grade, recency, slot and scene, and user."
     )
 
 

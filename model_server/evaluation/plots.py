@@ -21,6 +21,8 @@ def draw(told: Mapping[str, Any], folder: Path) -> dict[str, Path]:
     mpl.use("Agg")
     files = {"NDCG@10 by ranker": _rankers(told, folder / "rankers.png")}
     files["Warm and cold users"] = _sides(told, folder / "warm-cold.png")
+    if told["chances"]:
+        files["Reliability"] = _reliability(told, folder / "reliability.png")
     if told["by hour"]:
         files["NDCG@10 by hour of the day"] = _lines(told, told["by hour"], "local hour", folder / "hours.png")
     for field, table in told["by scene"].items():
@@ -66,6 +68,24 @@ def _sides(told: Mapping[str, Any], path: Path) -> Path:
     axes.set_xticks([i + 0.2 for i in range(len(names))], names)
     axes.set_ylabel("NDCG@10")
     axes.legend(frameon=False)
+    return _saved(figure, path)
+
+
+def _reliability(told: Mapping[str, Any], path: Path) -> Path:
+    """Chance against share of what was acted on, on logarithmic axes: most candidates are unlikely."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.0))
+    axes.plot([1e-5, 1], [1e-5, 1], color=FLOOR, lw=0.8, ls="--")
+    for name, found in told["chances"].items():
+        for when, style in (("uncalibrated", ":"), ("calibrated", "-")):
+            bins = [b for b in found[when]["reliability"] if b["share"] > 0 and b["chance"] > 0]
+            colour = OURS if name == final(told) else BAR
+            points = [b["chance"] for b in bins], [b["share"] for b in bins]
+            axes.loglog(*points, style, marker="o", ms=3, lw=1.2, color=colour, label=f"{name}, {when}")
+    axes.set_xlabel("chance that the candidate is acted on")
+    axes.set_ylabel("share acted on, on test")
+    axes.legend(frameon=False, fontsize=8)
     return _saved(figure, path)
 
 

@@ -28,11 +28,15 @@ METRIC = "ndcg@10"
 
 @dataclass(frozen=True)
 class Fitted:
-    """A ranker ready to score; `chosen`: settings taken on valid; `fit_s`: CPU seconds, None for those of the fit."""
+    """A ranker ready to score; `chosen`: settings taken on valid; `fit_s`: CPU seconds, None for those of the fit.
+
+    `chances`: what its heads come to, where it has any.
+    """
 
     score: Score
     chosen: Mapping[str, Any] = field(default_factory=dict)
     fit_s: float | None = None
+    chances: Callable[[], Mapping[str, Any]] | None = None
 
 
 class Ranker(Protocol):

@@ -62,6 +62,7 @@ def report(found: Evaluation, log: str, sources: str | None) -> dict[str, Any]:
             for name, outcome in outcomes.items()
             if outcome.context
         },
+        "chances": {name: outcome.chances for name, outcome in outcomes.items() if outcome.chances is not None},
         "warnings": _warnings(found),
         "by hour": _by_code(found, "hour"),
         "by scene": {

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model_server.evaluation.chances import chances
 from model_server.evaluation.ranker import Fitted, Score, Scores, Task, Tick
 from model_server.evaluation.scene import PERMUTED, WITHOUT, without_scene
 from model_server.preparation import words_of
@@ -46,7 +48,8 @@ class Blended:
         names = task.dataset.preparation.retriever.names
         weights = {name: round(float(weight), 3) for name, weight in zip(names, blend.weights, strict=True)}
         tick(1)
-        return {BLEND: Fitted(lambda examples: blend.score(examples.batch.near), weights)}
+        told = partial(chances, task.dataset, blend)
+        return {BLEND: Fitted(lambda examples: blend.score(examples.batch.near), weights, chances=told)}
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,13 @@ class Nets:
             learn = task.placebo.learn
         stages = fit_stages(dataset, learn, judge_of(dataset, valid), seed, lambda *_: tick(1))
         kept = {verdict.stage: verdict.kept for verdict in stages.judgements}
+        told = None if self.scene else partial(chances, dataset, stages.net)
         return {
             self._name(stage): Fitted(
-                self._scoring(task, stages.nets[stage]), {"pass kept": kept[stage]}, stages.seconds[stage]
+                self._scoring(task, stages.nets[stage]),
+                {"pass kept": kept[stage]},
+                stages.seconds[stage],
+                told if stage == self._stages()[-1] else None,
             )
             for stage in self._stages()
         }

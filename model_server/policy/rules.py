@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model_server.heads.grades import number
 from model_server.policy.settings import PolicySettings
 
 F64 = NDArray[np.float64]
@@ -33,7 +34,8 @@ class UserFacts(NamedTuple):
 class ItemFacts(NamedTuple):
     """What the rules know of K candidates of each of U users, best first; present is False past a user's last one.
 
-    bought_ms, pushed_ms: when the user last bought, or was last pushed, this item, 0 for never.
+    bought_ms, pushed_ms: when the user last bought, or was last pushed, this item, 0 for never. grade: 0 Not
+    Recommended, 1 Recommended, 2 Best Match.
     """
 
     now_ms: int
@@ -43,6 +45,7 @@ class ItemFacts(NamedTuple):
     bought_ms: I64
     pushed_ms: I64
     p_optout: F64
+    grade: I64
     final: F64
 
 
@@ -139,6 +142,12 @@ def optout_risk(items: ItemFacts, settings: PolicySettings) -> Ruling:
     return _ruling("score", "optout_risk", items.p_optout, settings.max_optout, items.p_optout <= settings.max_optout)
 
 
+def grade(items: ItemFacts, settings: PolicySettings) -> Ruling:
+    """The model does not recommend the candidate; value = its grade: 0 not recommended, 1 recommended, 2 best match."""
+    least = number(settings.min_grade)
+    return _ruling("score", "grade", items.grade, least, items.grade >= least)
+
+
 def score(items: ItemFacts, settings: PolicySettings) -> Ruling:
     """The candidate is not worth a push; value = final score."""
     return _ruling("score", "score", items.final, settings.min_score, items.final >= settings.min_score)
@@ -157,6 +166,7 @@ ITEM_RULES: tuple[ItemRule, ...] = (
     already_bought,
     already_pushed,
     optout_risk,
+    grade,
     score,
 )
 """After scoring, on every candidate; one that fails a rule leaves its place to the next best."""

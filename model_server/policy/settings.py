@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from model_server.heads.grades import number
 from streams.service.settings import setting
 
 DAY_MS = 86_400_000
@@ -25,6 +26,12 @@ class PolicySettings:
     """Thresholds of the rules. Quiet hours are local, from included and until excluded, none where they are equal."""
 
     min_score: float = setting("KAIROS_MIN_SCORE", "Least final score of a push.", default=0.02, least=0, most=1)
+    min_grade: str = setting(
+        "KAIROS_MIN_GRADE",
+        "Least grade of a push: not_recommended, recommended or best_match.",
+        default="recommended",
+        check=number,
+    )
     max_optout: float = setting(
         "KAIROS_MAX_OPTOUT", "Greatest probability of an opt-out a push may have.", default=0.05, least=0, most=1
     )

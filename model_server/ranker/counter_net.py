@@ -50,5 +50,9 @@ class CounterNet(nn.Module):
         standard = ((counters - self.mean) * self.scale).clamp(-10.0, 10.0)
         return self.linear(standard).squeeze(-1)  # type: ignore[no-any-return]
 
+    def hidden(self, encoded: Tensor) -> Tensor:
+        """The last hidden layer [..., H] of encoded counters [..., F * bins]."""
+        return self.net[:-1](encoded)  # type: ignore[no-any-return]
+
     def forward(self, counters: Tensor) -> Tensor:
         return self.linear_score(counters) + self.net(self.encode(counters)).squeeze(-1)  # type: ignore[no-any-return]

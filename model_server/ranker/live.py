@@ -14,19 +14,25 @@ from model_server.preparation import look_now
 from model_server.ranker.device import Precision, fastest
 from model_server.ranker.lists import Lists, collate
 from model_server.ranker.serving import Served
-from model_server.selection import Calibration, Timings, select
+from model_server.retrieval.merge import Candidates
+from model_server.selection import Calibration, Selection, Timings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
+    from model_server.heads.heads import Heads
     from model_server.preparation import Preparation
     from model_server.ranker.net import Net
     from model_server.scoring import F32, I64, ItemState, Requests, Scored
 
 Part = tuple["NDArray[np.intp]", Lists]
 """Rows of a batch that are of like length, and their lists."""
+
+Kept = tuple["NDArray[np.intp]", "Tensor"]
+"""Rows of a batch, and what the counter net made of their candidates [B, C, H], on its device."""
 
 FEW = 8
 """A length bucket with fewer users joins the next longer one: a small forward pass costs more than its padding."""
@@ -36,7 +42,13 @@ class NetRanker:
     """Serves a net; immutable after `warm_up`."""
 
     def __init__(
-        self, version: str, preparation: Preparation, net: Net, calibration: Calibration, device: torch.device
+        self,
+        version: str,
+        preparation: Preparation,
+        net: Net,
+        calibration: Calibration,
+        heads: Heads,
+        device: torch.device,
     ) -> None:
         self.version = version
         self.net = net.to(device).eval()
@@ -45,9 +57,8 @@ class NetRanker:
         self._served: dict[Precision, Served] = {}
         self.preparation = preparation
         self._finder = Finder(preparation)
-        self._names = preparation.retriever.names
         self.candidates = preparation.retriever.quotas.candidates
-        self._calibration = calibration
+        self._select = Selection(preparation.declaration, preparation.retriever.names, calibration, heads)
         self._prefix = net.shape.encoder.prefix if net.shape.encoder is not None else 0
         self._lengths = buckets(preparation.history) if net.shape.encoder is not None else (preparation.history,)
 
@@ -81,25 +92,38 @@ class NetRanker:
 
         def rest() -> Scored:
             began = perf_counter()
-            score = self.forward(batch.item.shape, parts)
+            score, hidden = self.forward(batch.item.shape, parts)
             forward_ms = 1000 * (perf_counter() - began)
             timings = Timings(retrieve_ms, collate_ms, forward_ms, self._needed(batch), self._computed(parts))
-            return select(batch.item, batch.near, score, shared, self._calibration, self._names, timings)
+            candidates = Candidates(batch.item, batch.near)
+            return self._select(candidates, score, lambda best: _at(hidden, best), requests, shared, timings)
 
         return rest
 
-    def forward(self, shape: tuple[int, ...], parts: Sequence[Part]) -> F32:
-        """Scores f32[U, C] of a batch of that shape: one pass for each of its parts."""
-        score, served = np.empty(shape, np.float32), self.served(self.precision)
+    def forward(self, shape: tuple[int, ...], parts: Sequence[Part]) -> tuple[F32, list[Kept]]:
+        """Scores f32[U, C] of a batch of that shape, one pass for each of its parts, and what the heads may ask for."""
+        score, served, kept = np.empty(shape, np.float32), self.served(self.precision), []
         for rows, lists in parts:
-            score[rows] = served(lists.to(self.device)).cpu().numpy()
-        return score
+            found, hidden = served.scored(lists.to(self.device))
+            score[rows] = found.cpu().numpy()
+            kept.append((rows, hidden))
+        return score, kept
 
     def _needed(self, batch: CountedBatch) -> int:
         return int((self._prefix + np.minimum(batch.used, self._lengths[-1]) + (batch.item >= 0).sum(1)).sum())
 
     def _computed(self, parts: Sequence[Part]) -> int:
         return sum(len(rows) * (self._prefix + lists.history + lists.item.shape[1]) for rows, lists in parts)
+
+
+def _at(kept: Sequence[Kept], best: NDArray[np.intp]) -> F32:
+    """What was kept of the candidates at places [U, K]: f32[U, K, H]."""
+    width = kept[0][1].shape[2] if kept else 0
+    found = np.empty((*best.shape, width), np.float32)
+    for rows, hidden in kept:
+        places = torch.from_numpy(best[rows]).to(hidden.device)[:, :, None]
+        found[rows] = hidden.take_along_dim(places, 1).float().cpu().numpy()
+    return found
 
 
 def buckets(history: int) -> tuple[int, ...]:

@@ -10,12 +10,13 @@ import torch
 from model_server.ranker.device import device_of, serving_threads, use_threads
 from model_server.ranker.live import NetRanker
 from model_server.ranker.net import Net, NetShape
-from model_server.selection import Calibration
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from model_server.heads.heads import Heads
     from model_server.preparation import Preparation
+    from model_server.selection import Calibration
 
 
 def net_of(
@@ -23,12 +24,15 @@ def net_of(
     preparation: Preparation,
     shape: Mapping[str, Any],
     weights: Mapping[str, NDArray[Any]],
-    calibration: tuple[float, float],
+    meaning: tuple[Calibration, Heads],
     device: str,
 ) -> NetRanker:
-    """Build, fill and warm up. Raises RuntimeError, KeyError or TypeError where the weights do not fit the shape."""
+    """Build, fill and warm up. Raises RuntimeError, KeyError or TypeError where the weights do not fit the shape.
+
+    `meaning`: what scores mean.
+    """
     use_threads(serving_threads())
-    ranker = NetRanker(version, preparation, net_from(shape, weights), Calibration(*calibration), device_of(device))
+    ranker = NetRanker(version, preparation, net_from(shape, weights), *meaning, device_of(device))
     ranker.warm_up()
     return ranker
 

@@ -43,9 +43,14 @@ class Net(nn.Module):
         self.encoder = Encoder(shape.encoder) if shape.encoder is not None else None
 
     def forward(self, lists: Lists) -> Tensor:
+        return self.scored(lists)[0]
+
+    def scored(self, lists: Lists) -> tuple[Tensor, Tensor]:
+        """The scores, and the counter net's last hidden layer [B, C, H]: what the heads look at."""
         encoded = self.base.encode(lists.counters)
-        score = self.base.linear_score(lists.counters) + self.base.net(encoded).squeeze(-1)
+        hidden = self.base.hidden(encoded)
+        score = self.base.linear_score(lists.counters) + self.base.last(hidden).squeeze(-1)
         if self.encoder is not None:
             score = score + self.encoder(lists, encoded)
         lowest = torch.finfo(score.dtype).min
-        return score.masked_fill(~lists.real, lowest)  # type: ignore[no-any-return]
+        return score.masked_fill(~lists.real, lowest), hidden

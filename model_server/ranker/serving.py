@@ -41,17 +41,22 @@ class Served:
         self._second, self._last = _Affine.of(second, dtype), _Affine.of(last, dtype)
         self._encoder = None if net.encoder is None else ServedEncoder(net.encoder, dtype)
 
-    @torch.inference_mode()
     def __call__(self, lists: Lists) -> Tensor:
         """Scores of the candidates; padding scores the lowest finite number."""
+        return self.scored(lists)[0]
+
+    @torch.inference_mode()
+    def scored(self, lists: Lists) -> tuple[Tensor, Tensor]:
+        """The scores, and the counter net's last hidden layer [B, C, H] in `dtype`: what the heads look at."""
         counters = lists.counters
         standard = ((counters - self._mean).mul_(self._scale)).clamp_(-10.0, 10.0)
         score = standard @ self._linear
         encoded = self._encode(counters)
-        score += self._last(gelu(self._second(gelu(self._first(encoded))))).squeeze(-1)
+        hidden = gelu(self._second(gelu(self._first(encoded))))
+        score += self._last(hidden).squeeze(-1)
         if self._encoder is not None:
             score += self._encoder(lists, encoded)
-        return score.masked_fill_(~lists.real, torch.finfo(score.dtype).min)
+        return score.masked_fill_(~lists.real, torch.finfo(score.dtype).min), hidden
 
     def _encode(self, counters: Tensor) -> Tensor:
         fill = torch.cat((counters,) * self._bins, -1)

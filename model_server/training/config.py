@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from model_server.training.cascade import HeadSettings
 from model_server.training.requests import Split
 from model_server.training.stages import StageSettings
 
@@ -37,6 +38,7 @@ class TrainConfig:
     encoder: StageSettings | None = field(
         default_factory=lambda: StageSettings(rate=1e-3, passes=3, decay=0.02, slower=0.2)
     )
+    heads: HeadSettings = field(default_factory=HeadSettings)
     device: str = "auto"
     threads: int = 0
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model_server.bundle import Bundle
 from model_server.evaluation.intervals import interval
 from model_server.evaluation.metrics import means
+from model_server.training import heads_told
 from model_server.training.baselines import Metrics
 from model_server.training.train import BLEND
 
@@ -62,6 +63,7 @@ def report(trained: Trained, recorded: Recorded, seed: int) -> dict[str, Any]:
         "bar": trained.bar._asdict(),
         "served": final if trained.served else BLEND,
         "verdicts": [dataclasses.asdict(verdict) for verdict in trained.judgements],
+        "heads": None if trained.graded is None else trained.graded.told,
         "parameters": sum(p.numel() for p in trained.net.parameters()),
     }
 
@@ -120,7 +122,7 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
             f"[{gain['low']:+.4f}, {gain['high']:+.4f}], {gain['share']:+.1%}."
         )
     lines.append(_in_force(told))
-    return lines
+    return lines + (heads_told.sentences(told["heads"]) if told.get("heads") else [])
 
 
 def _in_force(told: Mapping[str, Any]) -> str:
@@ -140,6 +142,7 @@ def bundle_of(trained: Trained, declaration: Declaration, told: Mapping[str, Any
         digest.update(part.tobytes())
     stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
     served = trained.served
+    graded = {} if trained.graded is None else {"heads": trained.graded.heads}
     return Bundle(
         version=f"{stamp}-{digest.hexdigest()}",
         schema=declaration.schema,
@@ -153,4 +156,5 @@ def bundle_of(trained: Trained, declaration: Declaration, told: Mapping[str, Any
         shape=dataclasses.asdict(trained.net.shape) if served else None,
         weights=weights if served else None,
         report=told,
+        **graded,
     )

@@ -103,6 +103,19 @@ def scores_of(net: Net, batch: CountedBatch, history: int, device: torch.device,
     return np.concatenate(parts)
 
 
+def hidden_of(net: Net, batch: CountedBatch, history: int, device: torch.device, size: int = 64) -> tuple[F32, F32]:
+    """Scores f32[N, C], and the counter net's last hidden layer f32[N, C, H]."""
+    net.eval()
+    scores: list[F32] = []
+    hidden: list[F32] = []
+    with torch.inference_mode():
+        for start in range(0, batch.size, size):
+            rows = np.arange(start, min(start + size, batch.size))
+            for part, kept in zip(net.scored(collate(batch, rows, history).to(device)), (scores, hidden), strict=True):
+                kept.append(part.float().cpu().numpy())
+    return np.concatenate(scores), np.concatenate(hidden)
+
+
 class Fit:
     """Fits the stages of one net, one after the other; `tick` hears (stage, epoch, epochs, value on valid)."""
 

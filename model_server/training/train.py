@@ -21,13 +21,16 @@ from model_server.selection import Calibration, fit_calibration
 from model_server.training.asof import neighbours_before
 from model_server.training.baselines import Metrics, baselines
 from model_server.training.dataset import Chosen, Dataset, TrainingError, build_dataset, choose
-from model_server.training.stages import Fit, Judge, Judgement
+from model_server.training.heads import Graded, fit_heads
+from model_server.training.sides import fit_sides
+from model_server.training.stages import Fit, Judge, Judgement, hidden_of
 
 if TYPE_CHECKING:
     from model_server.preparation import Preparation
     from model_server.retrieval.neighbours import Neighbours
     from model_server.training.config import TrainConfig
     from model_server.training.examples import Examples
+    from model_server.training.heads import Scorer
     from model_server.training.progress import Progress
     from model_server.training.recorded import Recorded
     from streams.features.declaration import Declaration
@@ -62,7 +65,7 @@ class Stages(NamedTuple):
 class Trained:
     """What a training came to; `served`: the net is above the bar on valid; `scores` by ranker and part.
 
-    `baselines`: their metrics by part, as `training.baselines` tells them.
+    `baselines`: their metrics by part, as `training.baselines` tells them. `graded`: the heads over what is served.
     """
 
     dataset: Dataset
@@ -76,6 +79,7 @@ class Trained:
     test: Judge | None
     scores: dict[str, dict[str, F32]]
     neighbours: Neighbours
+    graded: Graded | None = None
 
     @property
     def net(self) -> Net:
@@ -113,7 +117,7 @@ def train(recorded: Recorded, declaration: Declaration, config: TrainConfig, pro
     best = scores[stages.judgements[-1].stage]["valid"]
     others = baselines(dataset, judges, progress)
     bar = bar_of(valid.value_of(scores[BLEND]["valid"]), others)
-    return Trained(
+    trained = Trained(
         dataset=dataset,
         stages=stages,
         blend=blend,
@@ -129,6 +133,29 @@ def train(recorded: Recorded, declaration: Declaration, config: TrainConfig, pro
         scores=scores,
         neighbours=neighbours_before(recorded, declaration, len(recorded)),
     )
+    return replace(trained, graded=_graded(trained, progress))
+
+
+def _graded(trained: Trained, progress: Progress) -> Graded:
+    """All heads over the ranker that is served."""
+    dataset = trained.dataset
+    scorer = scorer_of(dataset, trained.net if trained.served else trained.blend)
+    calibration = trained.calibrations["net" if trained.served else "blend"]
+    with progress.step("heads: grades", 1) as tick:
+        graded = fit_heads(dataset, scorer, calibration)
+        tick(1)
+    with progress.step("heads: sides", 1) as tick:
+        sides, told = fit_sides(dataset, graded.heads, scorer)
+        tick(1)
+    return Graded(graded.heads.with_sides(sides), {**graded.told, "sides": told})
+
+
+def scorer_of(dataset: Dataset, ranker: Net | Blend) -> Scorer:
+    """How the heads score batches; a blend has no hidden layer."""
+    if isinstance(ranker, Blend):
+        return lambda batch: (ranker.score(batch.near), np.empty((*batch.item.shape, 0), np.float32))
+    history, device = dataset.config.history, device_of(dataset.config.device)
+    return lambda batch: hidden_of(ranker, batch, history, device)
 
 
 def bar_of(blend: float, others: Mapping[str, Mapping[str, Metrics]]) -> Bar:

@@ -26,6 +26,7 @@ ALLOWED_MS = 50
 STAGES = ("rows", "retrieve", "collate", "forward", "decide", "produce", "acknowledge")
 PERMISSIVE = {
     "KAIROS_MIN_SCORE": "0",
+    "KAIROS_MIN_GRADE": "not_recommended",
     "KAIROS_DAILY_CAP": "1000000",
     "KAIROS_MINIMUM_GAP_S": "0",
     "KAIROS_QUIET_HOURS": "00:00-00:00",

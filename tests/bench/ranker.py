@@ -10,11 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from model_server.cli import SWITCH_S
+from model_server.heads.cells import CellCalibration, count
+from model_server.heads.heads import Grading, Heads
+from model_server.heads.people import width
+from model_server.heads.sides import Side
 from model_server.preparation import Preparation
 from model_server.ranker.device import Precision, device_of, serving_threads, use_threads
 from model_server.ranker.encoder import EncoderShape
 from model_server.ranker.lists import Lists
-from model_server.ranker.live import NetRanker, Part, blank_lists, buckets, by_length
+from model_server.ranker.live import Kept, NetRanker, Part, blank_lists, buckets, by_length
 from model_server.ranker.net import Net, NetShape
 from model_server.retrieval.neighbours import Neighbours
 from model_server.scoring import Requests, Scored
@@ -42,7 +46,7 @@ class Scoring:
         self.replay.fold_before(2**62)
         self.now_ms = int(self.log.columns.ts_ms[-1]) + 1_000
         self.ranker = NetRanker(
-            "bench", preparation, drawn_net(preparation, encoder), Calibration(1, 0), device_of("cpu")
+            "bench", preparation, drawn_net(preparation, encoder), Calibration(1, 0), drawn_heads(), device_of("cpu")
         )
         self.ranker.warm_up()
 
@@ -73,12 +77,12 @@ class Scoring:
         found: list[Part] = []
 
         class Listening(NetRanker):
-            def forward(self, shape: tuple[int, ...], parts: Sequence[Part]) -> NDArray[np.float32]:
+            def forward(self, shape: tuple[int, ...], parts: Sequence[Part]) -> tuple[NDArray[np.float32], list[Kept]]:
                 found.extend(parts)
                 return super().forward(shape, parts)
 
         kept = self.ranker
-        self.ranker = Listening("bench", kept.preparation, kept.net, Calibration(1, 0), kept.device)
+        self.ranker = Listening("bench", kept.preparation, kept.net, Calibration(1, 0), drawn_heads(), kept.device)
         self.begin(users)()
         self.ranker = kept
         return found
@@ -97,6 +101,25 @@ def drawn_net(preparation: Preparation, encoder: bool) -> Net:
     for last in (net.base.last, *([net.encoder.head] if net.encoder is not None else [])):
         torch.nn.init.normal_(last.weight, std=0.1)
     return net
+
+
+def drawn_heads() -> Heads:
+    """Heads as large as learned ones, side heads and calibrations included."""
+    rng, columns, size = np.random.default_rng(0), width(DEFAULT), count(DEFAULT)
+    calibrated = CellCalibration(np.ones(size), np.zeros(size))
+
+    def side(columns: int) -> Side:
+        drawn = rng.normal(size=columns)
+        return Side("learned", -3.0, 1, 1, np.zeros(columns), np.ones(columns), drawn / 100)
+
+    grading = Grading(np.ones(2), np.full(2, -3.0), rng.normal(size=(64, 2)) / 100, of_item=False)
+    return Heads(
+        grading,
+        calibrations=(calibrated, calibrated),
+        opens=side(columns + 1),
+        opts_out=side(columns),
+        comes=side(columns),
+    )
 
 
 def ranker_figures() -> list[Figure]:

@@ -72,6 +72,18 @@ def test_gains_are_paired_with_the_blend(found: Evaluation, told: dict[str, Any]
         assert over["gain"] == pytest.approx(row["ndcg@10"] - blend)
 
 
+def test_the_chances_of_the_blend_and_of_our_last_stage_are_judged(told: dict[str, Any]) -> None:
+    assert list(told["chances"]) == ["wide rank blend", OURS[-1]]
+    for found in told["chances"].values():
+        assert found["measured on"] == "test"
+        assert found["calibrated"]["candidates"] == found["uncalibrated"]["candidates"] > 1_000
+        assert set(found["calibrated"]["field ece"]) == {"platform", "slot"}
+        assert sum(grade["share"] for grade in found["grades"].values()) == pytest.approx(1)
+    shown = page(told, {}, "kairos evaluate")
+    assert "## How true the chances are" in shown
+    assert "| counter net | calibrated |" in shown
+
+
 def test_a_learned_ranker_is_above_what_knows_nothing_of_the_user(told: dict[str, Any]) -> None:
     rows = told["rankers"]
     for name in ("linear", "LightGBM lambdarank"):

@@ -66,7 +66,9 @@ def processes(shop: Shop) -> Iterator[Processes]:
 async def test_a_burst_serves_everybody_without_a_trained_model(shop: Shop, processes: Processes) -> None:
     users = [f"u{i}" for i in range(50)]
     await shop.affect(*visits(users), *[{"user_id": user, "item_id": "i3"} for user in users])
-    code, _, complained = await processes.run("model", "--drain", KAIROS_MIN_SCORE="0")
+    code, _, complained = await processes.run(
+        "model", "--drain", KAIROS_MIN_SCORE="0", KAIROS_MIN_GRADE="not_recommended"
+    )
     assert code == 0, complained
     sent = await shop.sent()
     assert sorted(decision.user for decision in sent.decisions) == sorted(users)
@@ -139,7 +141,9 @@ async def test_events_in_kafka_become_candidates(shop: Shop, processes: Processe
     await installation.send(made)
     worker = installation.worker()
     await installation.applied()
-    code, _, complained = await processes.run("model", "--drain", KAIROS_MIN_SCORE="0", KAIROS_MAX_LATE_S="86400")
+    code, _, complained = await processes.run(
+        "model", "--drain", KAIROS_MIN_SCORE="0", KAIROS_MIN_GRADE="not_recommended", KAIROS_MAX_LATE_S="86400"
+    )
     assert code == 0, complained
     assert worker.term() == 0
     sent = await shop.sent()

@@ -26,7 +26,8 @@ async def test_a_click_becomes_a_candidate_a_gateway_can_send(shop: Shop) -> Non
     await shop.drain()
     (candidate,), (decision,), (record,) = await shop.sent()
     assert (candidate.status, candidate.mode, candidate.slot) == ("new", "live", 0)
-    assert candidate.relevance == pytest.approx(0.9)
+    assert candidate.relevance == pytest.approx(0.5 * 0.9 + 0.5 * 0.45)
+    assert candidate.grade == "recommended"
     assert (candidate.user.id, candidate.user.zone, candidate.user.locale) == ("u1", "Asia/Tokyo", "ja-JP")
     assert (candidate.item.id, candidate.item.title, candidate.item.price) == ("i0", "标题 0", 10.0)
     assert candidate.reasons == ["popular"]

@@ -16,7 +16,7 @@ from model_server.training.config import TrainConfig
 from model_server.training.progress import Silent
 from model_server.training.recorded import Recorded, until
 from model_server.training.requests import Split
-from model_server.training.train import BLEND, Trained, TrainingError, train
+from model_server.training.train import BLEND, Trained, TrainingError, scorer_of, train
 from streams.features.declaration import DEFAULT
 from tests.shoplog import START_MS, raw_events, recorded
 
@@ -55,6 +55,23 @@ def test_what_is_served_is_what_was_better_on_valid(log: Recorded, trained: Trai
     assert told["served"] == (told["final"] if on_valid[told["final"]] > bar else BLEND)
     bundle = report.bundle_of(trained, DEFAULT, told, 0)
     assert (bundle.weights is None) == (told["served"] == BLEND)
+    assert trained.graded is not None
+    assert bundle.heads is trained.graded.heads
+    assert any("opens the push" in line for line in report.sentences(told))
+
+
+def test_the_heads_are_fitted_to_what_is_served_and_change_no_score(trained: Trained) -> None:
+    assert trained.graded is not None
+    heads, told = trained.graded
+    assert len(heads.grading.weights) in ({0, 64} if trained.served else {0})
+    judge = trained.valid
+    score, hidden = scorer_of(trained.dataset, trained.net)(judge.examples.batch)
+    np.testing.assert_array_equal(score, judge.scores(trained.net))
+    assert hidden.shape == (*score.shape, 64)
+    for when in ("uncalibrated", "calibrated"):
+        assert {"L", "logloss", "auc", "ece", "field ece", "reliability"} <= set(told[when])
+    assert set(told["sides"]) == {"opens", "opts_out", "comes"}
+    assert heads.fits(DEFAULT)
 
 
 def test_a_training_ranks_better_than_what_serves_before_it(trained: Trained) -> None:
@@ -117,7 +134,14 @@ def test_the_command_writes_report_and_bundle(tmp_path: Path, capsys: pytest.Cap
     command = ["--events", f"{events}", "--map", f"{mapping}", "--out", f"{tmp_path / 'models'}", "--report", f"{told}"]
     assert main([*command, "--quick", "--no-encoder"]) == 0
     shown = capsys.readouterr().out
-    for words in ("NDCG@10", "Guard of the counter net", "recall of the candidates", "The bundle serves with", "Wrote"):
+    for words in (
+        "NDCG@10",
+        "Guard of the counter net",
+        "recall of the candidates",
+        "The bundle serves with",
+        "comes anyway",
+        "Wrote",
+    ):
         assert words in " ".join(shown.split())
     written = orjson.loads(told.read_bytes())
     assert load(tmp_path / "models", written["version"], DEFAULT).report["served"] == written["served"]

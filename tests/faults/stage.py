@@ -35,6 +35,7 @@ SESSION_S, LEASE_S = 6, 5
 PREFIX = "faults."
 EVERYBODY = {
     "KAIROS_MIN_SCORE": "0",
+    "KAIROS_MIN_GRADE": "not_recommended",
     "KAIROS_DAILY_CAP": "1000000",
     "KAIROS_MINIMUM_GAP_S": "0",
     "KAIROS_QUIET_HOURS": "00:00-00:00",

@@ -1,7 +1,6 @@
-"""Bundles: written whole or not at all, checked when read, and a bad one leaves the old ranker in place."""
+"""Bundles: written whole or not at all, read back, served, with their heads."""
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,21 @@ import torch
 from model_server.blend import Blend
 from model_server.blend_ranker import UNTRAINED, BlendRanker
 from model_server.bundle import (
-    AGAIN_S,
     Bundle,
-    BundleError,
     BundleWatcher,
     load,
     ranker_of,
     save,
 )
+from model_server.finding import Finder
+from model_server.heads.cells import CellCalibration, cells, count
+from model_server.heads.grades import Cutoffs, cascade
+from model_server.heads.heads import Grading, Heads
+from model_server.heads.people import width
+from model_server.heads.sides import Side
 from model_server.items import ItemArrays
 from model_server.model_folder import current_version, make_current
-from model_server.preparation import Preparation
+from model_server.preparation import Preparation, look_now
 from model_server.ranker.device import Precision
 from model_server.ranker.encoder import EncoderShape
 from model_server.ranker.live import NetRanker
@@ -31,8 +34,8 @@ from model_server.retrieval.neighbours import Neighbours
 from model_server.scoring import Requests, Scored
 from model_server.training.asof import Replay, neighbours_before
 from model_server.training.recorded import Recorded
+from model_server.training.stages import hidden_of
 from streams.features.declaration import DEFAULT
-from streams.features.features_file import merge
 from streams.features.items import ItemLayout
 from streams.features.view import user_view
 from tests.shoplog import recorded
@@ -49,6 +52,15 @@ def replay(log: Recorded) -> Replay:
     made = Replay(log, DEFAULT, preparation, neighbours_every_ms=2**60, refresh_ms=0)
     made.fold_before(2**62)
     return made
+
+
+def made_heads(hidden: int) -> Heads:
+    """Heads with every part away from what is assumed, over so many hidden numbers."""
+    rng, size, own = np.random.default_rng(1), count(DEFAULT), width(DEFAULT)
+    calibrations = [CellCalibration(rng.uniform(0.5, 2, size), rng.normal(size=size)) for _ in range(2)]
+    grading = Grading(np.ones(2), np.array([-2.0, -1.0]), rng.normal(size=(hidden, 2)), of_item=False)
+    comes = Side("learned", -1.0, 9, 3, np.zeros(own), np.ones(own), rng.normal(size=own) / 9)
+    return Heads(grading, Cutoffs(0.1, 0.2), (calibrations[0], calibrations[1]), comes=comes)
 
 
 def made_bundle(log: Recorded, version: str, *, net: bool = True, encoder: bool = True) -> Bundle:
@@ -78,6 +90,7 @@ def made_bundle(log: Recorded, version: str, *, net: bool = True, encoder: bool 
         shape=dataclasses.asdict(made.shape) if net else None,
         weights={name: part.numpy() for name, part in made.state_dict().items()} if net else None,
         report={"served": "counter net"},
+        heads=made_heads(64 if net else 0),
     )
 
 
@@ -99,11 +112,14 @@ def asked(log: Recorded, replay: Replay, users: int = 5) -> tuple[Requests, int]
 def check_answer(answer: Scored, items: int) -> None:
     assert answer.item.max() < items
     assert (answer.item[:, 0] >= 0).all()
-    for number in (answer.p_open, answer.p_buy, answer.p_optout, answer.final, answer.propensity):
+    sides = (answer.p_open, answer.p_buy, answer.p_optout, answer.p_anyway)
+    for number in (*sides, answer.p_rec, answer.p_best, answer.final, answer.propensity):
         assert np.isfinite(number).all()
         assert ((number >= 0) & (number <= 1)).all()
         assert not number[answer.item < 0].any()
     assert (np.diff(answer.final, axis=1) <= 0).all()
+    assert (answer.p_best <= answer.p_rec).all()
+    assert ((answer.grade >= 0) & (answer.grade <= 2) & ((answer.item >= 0) | (answer.grade == 0))).all()
     assert (answer.reasons[answer.item >= 0] > 0).all()
 
 
@@ -138,6 +154,41 @@ def test_a_saved_bundle_is_read_back_and_serves(log: Recorded, replay: Replay, t
     first, second = (r.score(requests, replay.items, now_ms) for r in (ranker, again))
     assert first.item.tolist() == second.item.tolist()
     assert first.final.tobytes() == second.final.tobytes()
+
+
+def test_heads_move_no_candidate_and_are_asked_for_those_shown(log: Recorded, replay: Replay) -> None:
+    bundle = made_bundle(log, "v1")
+    plain = dataclasses.replace(bundle, heads=Heads.untrained(1.0, -3.0))
+    requests, now_ms = asked(log, replay, users=24)
+    rankers = [ranker_of(one, DEFAULT, "cpu") for one in (bundle, plain)]
+    for ranker in rankers:
+        assert isinstance(ranker, NetRanker)
+        ranker.precision = Precision(ranker.device)
+    headed, bare = (ranker.score(requests, replay.items, now_ms) for ranker in rankers)
+    assert headed.item.tolist() == bare.item.tolist()
+    assert headed.final.tobytes() == bare.final.tobytes()
+    assert headed.p_rec.tobytes() != bare.p_rec.tobytes()
+    assert len(np.unique(headed.grade)) > 1
+
+
+def test_what_is_served_of_the_heads_is_what_the_trained_net_gives_them(log: Recorded, replay: Replay) -> None:
+    bundle = made_bundle(log, "v1")
+    ranker = ranker_of(bundle, DEFAULT, "cpu")
+    assert isinstance(ranker, NetRanker)
+    ranker.precision = Precision(ranker.device)
+    requests, now_ms = asked(log, replay, users=24)
+    answer = ranker.score(requests, replay.items, now_ms)
+    found, _ = Finder(ranker.preparation).find(requests, replay.items, now_ms)
+    batch = ranker.preparation.batch(requests.view, requests.scene, replay.items, found, look_now(replay.items, now_ms))
+    score, hidden = hidden_of(ranker.net, batch, bundle.history, ranker.device)
+    share = np.zeros_like(score)
+    first, second = bundle.heads.logits(score, hidden, share, cells(DEFAULT, requests.scene))
+    chances = cascade(first, second)
+    for user in range(24):
+        for k in np.flatnonzero(answer.item[user] >= 0).tolist():
+            at = int(np.flatnonzero(batch.item[user] == answer.item[user, k])[0])
+            assert answer.p_rec[user, k] == pytest.approx(chances.rec[user, at], abs=1e-5)
+            assert answer.p_best[user, k] == pytest.approx(chances.best[user, at], abs=1e-5)
 
 
 def test_a_user_nobody_knows_gets_what_is_popular(log: Recorded, replay: Replay, tmp_path: Path) -> None:
@@ -186,107 +237,6 @@ def test_a_bundle_without_encoder_pads_nothing_between_lengths(log: Recorded, re
     assert watcher.poll() == "v3"
     requests, now_ms = asked(log, replay)
     check_answer(watcher.current().score(requests, replay.items, now_ms), len(log.codes))
-
-
-def broken(tmp_path: Path, name: str) -> None:
-    """Break the bundle v2 in the way called `name`."""
-    path = tmp_path / "v2"
-    document = orjson.loads((path / "bundle.json").read_bytes())
-    if name == "truncated weights":
-        whole = (path / "weights.safetensors").read_bytes()
-        (path / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
-    elif name == "no weights":
-        (path / "weights.safetensors").unlink()
-    elif name == "no JSON":
-        (path / "bundle.json").write_bytes(b"{")
-    elif name == "another format":
-        (path / "bundle.json").write_bytes(orjson.dumps({**document, "format": 99}))
-    elif name == "other counters":
-        (path / "bundle.json").write_bytes(orjson.dumps({**document, "counters": ["x"]}))
-    elif name == "another shape":
-        document["shape"]["encoder"]["hidden"] = 32
-        (path / "bundle.json").write_bytes(orjson.dumps(document))
-    elif name == "not there":
-        make_current(tmp_path, "v9", "promote", 0)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["truncated weights", "no weights", "no JSON", "another format", "other counters", "another shape", "not there"],
-)
-def test_a_bad_bundle_keeps_the_old_one_and_says_why_once(log: Recorded, tmp_path: Path, name: str) -> None:
-    served(tmp_path, made_bundle(log, "v1"))
-    watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
-    assert watcher.poll() == "v1"
-    served(tmp_path, made_bundle(log, "v2"))
-    broken(tmp_path, name)
-    with pytest.raises(BundleError, match=r"train again|train a new bundle"):
-        watcher.poll()
-    assert watcher.poll() is None
-    assert watcher.current().version == "v1"
-    served(tmp_path, made_bundle(log, "v3"))
-    assert watcher.poll() == "v3"
-
-
-def test_a_bundle_that_is_mended_in_place_is_taken_over(log: Recorded, tmp_path: Path) -> None:
-    served(tmp_path, made_bundle(log, "v2"))
-    weights = tmp_path / "v2" / "weights.safetensors"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:100])
-    watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
-    with pytest.raises(BundleError):
-        watcher.poll()
-    assert watcher.poll() is None
-    weights.write_bytes(whole)
-    assert watcher.poll() == "v2"
-
-
-def test_a_refused_bundle_whose_files_stay_is_tried_again_after_a_while_and_told_once(
-    log: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    served(tmp_path, made_bundle(log, "v2"))
-    now_s = 0.0
-    watcher = BundleWatcher(tmp_path, DEFAULT, "cpu", clock_s=lambda: now_s)
-    monkeypatch.setitem(sys.modules, "model_server.ranker.load", None)
-    with pytest.raises(BundleError, match=r"v2 needs a package that does not import .*extra 'model'"):
-        watcher.poll()
-    now_s = AGAIN_S
-    assert watcher.poll() is None
-    monkeypatch.undo()
-    now_s = 2 * AGAIN_S - 1
-    assert watcher.poll() is None
-    now_s = 2 * AGAIN_S
-    assert watcher.poll() == "v2"
-
-
-def test_a_folder_that_cannot_be_read_is_told_once_and_followed_when_it_can(log: Recorded, tmp_path: Path) -> None:
-    served(tmp_path, made_bundle(log, "v2"))
-    (tmp_path / "current").rename(tmp_path / "kept")
-    (tmp_path / "current").mkdir()
-    watcher = BundleWatcher(tmp_path, DEFAULT, "cpu")
-    with pytest.raises(OSError, match="current"):
-        watcher.poll()
-    assert watcher.poll() is None
-    (tmp_path / "current").rmdir()
-    (tmp_path / "kept").rename(tmp_path / "current")
-    assert watcher.poll() == "v2"
-
-
-def test_weights_that_are_no_numbers_are_refused(log: Recorded, tmp_path: Path) -> None:
-    bundle = made_bundle(log, "v1")
-    assert bundle.weights is not None
-    name = next(n for n, w in bundle.weights.items() if w.dtype == np.float32 and w.size)
-    weights = {**bundle.weights, name: np.full_like(bundle.weights[name], np.nan)}
-    served(tmp_path, dataclasses.replace(bundle, weights=weights))
-    with pytest.raises(BundleError, match="not finite"):
-        load(tmp_path, "v1", DEFAULT)
-
-
-def test_rows_of_another_schema_are_refused_with_both_numbers(log: Recorded, tmp_path: Path) -> None:
-    served(tmp_path, made_bundle(log, "v1"))
-    other = merge(DEFAULT, {"windows": {"14d": "14d"}})
-    with pytest.raises(BundleError, match=f"{DEFAULT.schema}.*{other.schema}"):
-        load(tmp_path, "v1", other)
 
 
 def test_current_names_a_whole_bundle_or_nothing(log: Recorded, tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def looked_at(*stored: tuple[bytes | None, Log], settings: PolicySettings = SETT
 def scored(*items: list[int]) -> Scored:
     item = np.array(items, np.int32)
     some = np.full(item.shape, 0.5, np.float32)
-    return Scored(item, some, some, some, some, some, item.astype(np.uint32), ("x",), 0, 0, 0)
+    grade, why = np.ones(item.shape, np.uint8), item.astype(np.uint32)
+    return Scored(item, some, some, some, some, some, some, grade, some, some, why, ("x",), 0, 0, 0)
 
 
 def test_pushes_of_the_last_day_are_counted() -> None:

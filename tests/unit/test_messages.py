@@ -42,7 +42,9 @@ def scored(*items: int, propensity: float = 1.0, reasons: int = 0b101) -> Scored
     some = np.full(item.shape, 0.5, np.float32)
     shown = np.full(item.shape, propensity, np.float32)
     why = np.full(item.shape, reasons, np.uint32)
-    return Scored(item, some, some, some, some, shown, why, ("own", "24h", "scene"), 0, 0, 0)
+    half, grade = some / np.float32(2), np.ones(item.shape, np.uint8)
+    names = ("own", "24h", "scene")
+    return Scored(item, some, some, some, some, half, some, grade, some, shown, why, names, 0, 0, 0)
 
 
 def ended(log: Log = (), *, next_night_ms: int = 0, taken: tuple[Push, ...] = (), **more: Any) -> Ended:
@@ -72,6 +74,18 @@ def candidates(records: Records) -> list[Recommendation]:
 def push(item: str = "a", *, expires_ms: int = T + HOUR_MS, slot: int = 0) -> Push:
     first = candidates(written(ended()))[0]
     return Push(item, item_code(item), T - HOUR_MS, expires_ms, f"d-{item}", first.collapse_key, slot)
+
+
+def test_a_candidate_tells_its_grade_and_its_chances() -> None:
+    records = written(ended())
+    sent = candidates(records)[0]
+    assert sent.grade == "recommended"
+    assert sent.scores is not None
+    assert (sent.scores.p_rec, sent.scores.p_best) == (0.5, 0.25)
+    assert sent.relevance == 0.375
+    assert records.decision.message.value is not None
+    chosen = decisions.decode(records.decision.message.value).chosen[0]
+    assert (chosen.grade, chosen.scores) == (sent.grade, sent.scores)
 
 
 def test_every_record_goes_to_the_partition_of_the_lease_under_the_users_key() -> None:

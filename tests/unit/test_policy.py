@@ -37,6 +37,7 @@ def items(n: int = 1, **facts: Any) -> ItemFacts:
         bought_ms=row("bought_ms", 0, np.int64),
         pushed_ms=row("pushed_ms", 0, np.int64),
         p_optout=row("p_optout", 0.0, np.float64),
+        grade=row("grade", 1, np.int64),
         final=row("final", 0.5, np.float64),
     )
 
@@ -143,6 +144,7 @@ def test_what_never_was_has_no_value() -> None:
         ({"bought_ms": T - DAY_MS}, "item", "already_bought", 86_400, 30 * 86_400),
         ({"pushed_ms": T - DAY_MS}, "item", "already_pushed", 86_400, 7 * 86_400),
         ({"p_optout": 0.25}, "score", "optout_risk", 0.25, 0.2),
+        ({"grade": 0}, "score", "grade", 0, 1),
         ({"final": 0.09375}, "score", "score", 0.09375, 0.1),
     ],
 )

@@ -68,3 +68,14 @@ def test_scores_beyond_all_bounds_stay_numbers() -> None:
             parameter.mul_(30)
     for dtype in (torch.float32, torch.bfloat16):
         assert torch.isfinite(Served(net, dtype)(lists)).all()
+
+
+def test_what_the_heads_look_at_is_served_as_it_was_trained() -> None:
+    net, lists = made_net(), made_lists()
+    with torch.inference_mode():
+        score, hidden = net.scored(lists)
+    served, found = Served(net, torch.float32).scored(lists)
+    assert torch.equal(score, scores(net, lists))
+    assert torch.allclose(served, score, atol=TOLERANCE)
+    assert torch.allclose(found, hidden, atol=TOLERANCE)
+    assert found.shape == (USERS, CANDIDATES, 64)

@@ -29,12 +29,12 @@ CANDIDATE = Recommendation(
     dedup_key="5f2c", status="new", mode="live", run_id="r1", decision_id="d1", decided_ms=NOW_MS,
     user=Recipient("u-商", "Asia/Shanghai", "zh-CN"),
     item=Offer("i1", "红鞋", "http://x/i.png", 19.99, "CNY", "app://i1", "spring"),
-    collapse_key="kairos-0-abc", template="t1", variant="b", priority="high", relevance=0.7,
+    collapse_key="kairos-0-abc", template="t1", variant="b", priority="high", relevance=0.7, grade="best_match",
     not_before_ms=NOW_MS, expires_ms=NOW_MS + 3_600_000,
     quiet_hours=QuietHours("22:00", "08:00", "Asia/Shanghai"),
     caps=Caps(sent=1, limit=5, window_ms=86_400_000, min_gap_ms=14_400_000, last_sent_ms=NOW_MS - 1),
     guards=[Guard("in_stock", value=True, evidence="c7"), Guard("price_at_most", 19.99), Guard("not_bought")],
-    scores=Scores(0.4, 0.5, 0.1, 0.01), versions=Versions("m1", "f1", "p1"),
+    scores=Scores(0.4, 0.5, 0.1, 0.01, 0.3, 0.1, 0.6), versions=Versions("m1", "f1", "p1"),
     exploration=Exploration("epsilon", 0.05, "a"), reasons=["Bought the matching bag"],
     waited_ms={"queue_ms": 12.5},
 )  # fmt: skip
@@ -45,7 +45,7 @@ DECISION = Decision(
         Step("contact", "daily_cap", passed=True, value=1.0, threshold=5.0),
         Step("score", "final", passed=True, value=0.4, threshold=0.1),
     ],
-    chosen=[Chosen("i1", 0, "5f2c", Scores(0.4))], candidates=120,
+    chosen=[Chosen("i1", 0, "5f2c", Scores(0.4), "recommended")], candidates=120,
     versions=Versions("m1", "f1", "p1"), waited_ms={"queue_ms": 12.5}, mode="live", run_id="r1",
 )  # fmt: skip
 

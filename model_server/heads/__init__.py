@@ -1,0 +1,1 @@
+"""What a score means: grades, opening, opting out and coming anyway, as calibrated chances; numpy only."""

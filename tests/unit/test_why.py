@@ -1,0 +1,41 @@
+"""What `kairos why` prints of grades: the candidate's in words and chances, the rule's in words."""
+
+import io
+
+from rich.console import Console
+
+from model_server.decision_log import DecisionRecord
+from model_server.why import readable, show
+from schemas.decisions import Chosen, Decision, Step
+from schemas.recommendations import Scores, Versions
+
+
+def shown(chosen: Chosen, *steps: Step) -> str:
+    decision = Decision(
+        decision_id="d", user="u", ts_ms=1_800_000_000_000, outcome="refused", steps=list(steps), chosen=[chosen],
+        versions=Versions("m", "7", "p"), mode="live", run_id="r",
+    )  # fmt: skip
+    text = io.StringIO()
+    show(Console(file=text, width=160, highlight=False), [DecisionRecord(1, b"", decision)])
+    return text.getvalue()
+
+
+def test_a_candidate_is_shown_with_its_grade_and_what_it_was_cut_from() -> None:
+    scores = Scores(0.3, p_rec=0.25, p_best=0.015)
+    step = Step("score", "grade", passed=False, value=0.0, threshold=1.0)
+    text = shown(Chosen("i1", scores=scores, grade="not_recommended"), step)
+    assert "best candidate i1  final 0.3  Not Recommended (acts 0.25, buys or the like 0.015)" in text
+    assert "The model does not recommend the candidate." in text
+    assert text.rstrip().splitlines()[-2].split() == ["✗", "score", "grade", "Not", "Recommended", "Recommended"]
+
+
+def test_decisions_of_before_have_no_grade() -> None:
+    assert "best candidate i1  final 0.3\n" in shown(Chosen("i1", scores=Scores(0.3)))
+
+
+def test_numbers_of_rules_are_in_the_unit_people_think_in() -> None:
+    assert [readable("grade", code) for code in (0, 1, 2)] == ["Not Recommended", "Recommended", "Best Match"]
+    assert readable("minimum_gap", 90) == "0:01:30"
+    assert readable("quiet_hours", 1_350) == "22:30"
+    assert (readable("opted_out", 0), readable("score", 0.123456)) == ("never", "0.1235")
+    assert (readable("score", None), readable("stage", "word")) == ("never", "word")
