@@ -27,9 +27,14 @@ from model_server.model_folder import BUNDLE, CURRENT, current_version
 from model_server.preparation import Preparation
 from model_server.retrieval.neighbours import Neighbours
 from model_server.selection import Calibration
+from model_server.text.at_hand import LiveTitles
+from model_server.text.back_end import TextError, check
+from model_server.text.projection import Projection
 
 if TYPE_CHECKING:
     from model_server.scoring import Ranker
+    from model_server.text.at_hand import Titles
+    from model_server.text.back_end import Wish
     from streams.features.declaration import Declaration
 
 FORMAT = 1
@@ -47,7 +52,8 @@ class BundleError(ValueError):
 class Bundle:
     """Everything a ranker is made of; `weights` and `shape` are None where the blend serves.
 
-    `calibrations`: "net" and "blend" -> (slope, shift). `report`: how it was judged, for people.
+    `calibrations`: "net" and "blend" -> (slope, shift). `report`: how it was judged, for people. `titles`: how it reads
+    them, None where it reads none.
     """
 
     version: str
@@ -62,6 +68,7 @@ class Bundle:
     shape: Mapping[str, Any] | None
     weights: Arrays | None
     report: Mapping[str, Any]
+    titles: Projection | None = None
 
 
 def save(folder: Path, bundle: Bundle) -> Path:
@@ -72,6 +79,8 @@ def save(folder: Path, bundle: Bundle) -> Path:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     arrays = {f"neighbours.{name}": part for name, part in bundle.neighbours.arrays().items()}
+    if bundle.titles is not None:
+        arrays |= {"titles.mean": bundle.titles.mean, "titles.axes": bundle.titles.axes}
     save_file({**arrays, "words": bundle.words, "blend": bundle.blend.weights}, draft / "arrays.safetensors")
     if bundle.weights is not None:
         save_file(dict(bundle.weights), draft / "weights.safetensors")
@@ -91,6 +100,7 @@ def _document(bundle: Bundle) -> dict[str, Any]:
         "history": bundle.history,
         "calibrations": bundle.calibrations,
         "shape": bundle.shape,
+        "titles": None if bundle.titles is None else bundle.titles.back_end,
         "report": bundle.report,
     }
 
@@ -104,7 +114,7 @@ def load(folder: Path, version: str, declaration: Declaration) -> Bundle:
             message = f"{path} has format {document['format']}, this process reads format {FORMAT}: train a new bundle"
             raise BundleError(message)
         arrays = _arrays(path / "arrays.safetensors")
-        shape = document["shape"]
+        shape, read_by = document["shape"], document.get("titles")
         bundle = Bundle(
             version=document["version"],
             schema=document["schema"],
@@ -120,6 +130,7 @@ def load(folder: Path, version: str, declaration: Declaration) -> Bundle:
             shape=shape,
             weights=None if shape is None else _arrays(path / "weights.safetensors"),
             report=document["report"],
+            titles=None if read_by is None else Projection(read_by, arrays["titles.mean"], arrays["titles.axes"]),
         )
     except BundleError:
         raise
@@ -143,7 +154,7 @@ def _arrays(path: Path) -> Arrays:
 
 
 def _check(bundle: Bundle, path: Path, declaration: Declaration) -> None:
-    preparation = Preparation(declaration, bundle.words, Neighbours.none(), history=bundle.history)
+    preparation = _preparation(bundle, declaration, None if bundle.titles is None else LiveTitles(bundle.titles))
     if bundle.schema != declaration.schema:
         message = (
             f"{path} was trained on rows of schema {bundle.schema}, this process reads schema {declaration.schema}: "
@@ -153,15 +164,35 @@ def _check(bundle: Bundle, path: Path, declaration: Declaration) -> None:
     if bundle.counters != preparation.counters.names or bundle.lists != preparation.retriever.names:
         message = f"{path} knows other counters or lists than this release: train again"
         raise BundleError(message)
-    for name, array in {"blend": bundle.blend.weights, **(bundle.weights or {})}.items():
+    titles = {} if bundle.titles is None else {"titles' mean": bundle.titles.mean, "titles' axes": bundle.titles.axes}
+    for name, array in {"blend": bundle.blend.weights, **titles, **(bundle.weights or {})}.items():
         if not np.isfinite(array).all():
             message = f"{path} holds a number in {name} that is not finite: train again, or point {CURRENT} to another"
             raise BundleError(message)
 
 
-def ranker_of(bundle: Bundle, declaration: Declaration, device: str) -> Ranker:
-    """A warm ranker of the bundle. Raises BundleError on weights that do not fit their shape."""
-    preparation = Preparation(declaration, bundle.words, bundle.neighbours, history=bundle.history)
+def titles_of(bundle: Bundle, wish: Wish = "auto") -> LiveTitles | None:
+    """Where the bundle's ranker gets the vectors of titles. Raises BundleError where this process cannot read them."""
+    if bundle.titles is None:
+        return None
+    try:
+        check(bundle.titles.back_end, wish)
+    except TextError as error:
+        message = f"bundle {bundle.version} cannot serve here, for {error}"
+        raise BundleError(message) from error
+    return LiveTitles(bundle.titles)
+
+
+def _preparation(bundle: Bundle, declaration: Declaration, titles: Titles | None) -> Preparation:
+    return Preparation(declaration, bundle.words, bundle.neighbours, history=bundle.history, titles=titles)
+
+
+def ranker_of(bundle: Bundle, declaration: Declaration, device: str, titles: Titles | None = None) -> Ranker:
+    """A warm ranker of the bundle; `titles`: as of `titles_of`, by default anew.
+
+    Raises BundleError on weights that do not fit their shape.
+    """
+    preparation = _preparation(bundle, declaration, titles or titles_of(bundle))
     if bundle.weights is None or bundle.shape is None:
         return BlendRanker(preparation, bundle.blend, Calibration(*bundle.calibrations["blend"]), bundle.version)
     try:
@@ -184,12 +215,14 @@ class BundleWatcher:
         folder: Path | None,
         declaration: Declaration,
         device: str = "auto",
+        text: Wish = "auto",
         *,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
         self._declaration = declaration
-        self._device = device
+        self._device, self._text = device, text
+        self._titles: LiveTitles | None = None
         self._clock_s = clock_s
         self._refused = Refused()
         self._current: Ranker = BlendRanker.untrained(declaration)
@@ -197,6 +230,10 @@ class BundleWatcher:
     def current(self) -> Ranker:
         """The ranker to score the next batch with."""
         return self._current
+
+    def titles(self) -> LiveTitles | None:
+        """Where that ranker expects the vectors of titles, None where it reads none."""
+        return self._titles
 
     def poll(self) -> str | None:
         """Load and warm the version that `current` names, if it is another one; its name, None when nothing changed.
@@ -215,7 +252,10 @@ class BundleWatcher:
             if version in (None, self._current.version):
                 self._refused = Refused()
                 return None
-            self._current = ranker_of(load(self._folder, version, self._declaration), self._declaration, self._device)
+            bundle = load(self._folder, version, self._declaration)
+            titles = titles_of(bundle, self._text)
+            self._current = ranker_of(bundle, self._declaration, self._device, titles)
+            self._titles = titles
         except Exception as error:
             self._refused = Refused(files, now_s + AGAIN_S, str(error))
             if str(error) == refused.why:

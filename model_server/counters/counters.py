@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from model_server.counters.items import closeness, item_counters, scene_counters
 from model_server.counters.names import counter_names
+from model_server.counters.titles import title_counters
 from model_server.retrieval.own import Own
 from model_server.retrieval.pairs import F32, I32, I64
 
@@ -54,6 +55,7 @@ class Counters:
             _categories(found.own, item, category),
             _together(found, item),
             _prices(users, item, price),
+            *(() if found.titles is None else (title_counters(found.titles.vectors, found.own.recent, item),)),
             found.candidates.near,
             np.broadcast_to(self._request(users, scene, found.own)[:, None], (*item.shape, 9)),
         )

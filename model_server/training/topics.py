@@ -61,7 +61,10 @@ async def _drain(
         for partition, records in (await consumer.getmany(timeout_ms=1_000, max_records=FETCH)).items():
             stream = streams[partition.topic]
             if stream == "items":
-                catalogue.update(_items(records))
+                for item_id, entry in _items(records).items():
+                    known = catalogue.get(item_id, {})
+                    # Known from its first record on, whatever the shop says: nothing of it was there before.
+                    catalogue[item_id] = {**entry, "ts_ms": known["ts_ms"]} if entry and "ts_ms" in known else entry
             else:
                 events.extend(RawEvent(stream, record.key, record.value) for record in records)
             tick(len(records))
@@ -75,7 +78,8 @@ def _items(records: list[Any]) -> dict[str, dict[str, Any]]:
     for record in records:
         try:
             entry = orjson.loads(record.value or b"{}")
-            found[(record.key or b"").decode()] = entry if isinstance(entry, dict) else {}
+            there = isinstance(entry, dict) and bool(entry)
+            found[(record.key or b"").decode()] = {**entry, "ts_ms": record.timestamp} if there else {}
         except ValueError:
             continue
     return found
