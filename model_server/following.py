@@ -34,7 +34,7 @@ def followers(parts: Parts, holding: Holding) -> tuple[Coroutine[None, None, Non
     return (
         follow_items(parts.items, holding, metrics, settings.item_poll_ms / 1000),
         follow_bundles(parts.rankers, metrics, settings.reload_s),
-        follow_titles(parts.rankers, parts.items, reader_of),
+        follow_titles(parts.rankers, parts.items, reader_of, metrics.titles_waiting.set),
     )
 
 

@@ -62,6 +62,7 @@ class ModelMetrics:
         self.decisions = counter("decisions_total", "Users by how they ended and why.", "outcome", "stage", "rule")
         self.candidates = counter("candidates_total", "Candidates produced, by status.", "status")
         self.items = gauge("items", "Items held in memory.")
+        self.titles_waiting = gauge("titles_waiting", "Items whose titles are still to be read.")
         self.items_seen = gauge("items_seen_timestamp_seconds", "When the streams of touched items were last read.")
         self.item_reloads = counter("item_reloads_total", "Item partitions read anew after falling behind.")
         self.model = gauge("model_info", "1 for the model that serves.", "version")

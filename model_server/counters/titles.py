@@ -10,12 +10,14 @@ from model_server.retrieval.neighbours import RECENT
 
 if TYPE_CHECKING:
     from model_server.retrieval.pairs import F32, I32
+    from model_server.retrieval.titles import Bools
 
 
-def title_counters(vectors: F32, recent: I32, item: I32) -> F32:
+def title_counters(vectors: F32, recent: I32, item: I32, new: Bools) -> F32:
     """f32[B, C, 3], cosines of candidates i32[B, C] with the newest distinct items i32[B, R]: greatest, mean, newest.
 
-    An item is not compared with itself, nor with one whose title is not known; 0 where nothing is left to compare.
+    An item is not compared with itself, nor with one whose title is not known; 0 where nothing is left to compare, and
+    for candidates that are not `new` bool[B, C].
     """
     if not len(vectors):
         return np.zeros((*item.shape, 3), np.float32)
@@ -23,6 +25,7 @@ def title_counters(vectors: F32, recent: I32, item: I32) -> F32:
     past = vectors[np.maximum(recent, 0)]
     cosine = vectors[np.maximum(item, 0)] @ past.transpose(0, 2, 1)
     there = ((recent >= 0) & past.any(2))[:, None, :] & (item[:, :, None] != recent[:, None, :])
+    there &= new[:, :, None]
     cosine[~there] = 0
     count = np.maximum(there.sum(2), 1).astype(np.float32)
     greatest = np.where(there, cosine, np.float32(-2)).max(2, initial=-2)

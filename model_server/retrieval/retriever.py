@@ -37,7 +37,7 @@ class Quotas:
     own_often: int = 40
     covisited: int = 50
     sessions: int = 40
-    titles: int = 25
+    titles: int = 10
     hour_of_day: int = 15
     scene: int = 20
     category: int = 30
@@ -113,8 +113,7 @@ class Retriever:
         alike = neighbours.like_sessions(own.recent)
         users = len(now_ms)
         offered = np.append(items.listed & items.in_stock, False)
-        gone = np.flatnonzero(~offered[:-1])
-        named = [] if titles is None else [like_titles(titles, own.recent, now_ms, gone, q.titles)]
+        named = [] if titles is None else [like_titles(titles, own.recent, now_ms, _new(shared, items), q.titles)]
         lists = [
             own.recent,
             own.items.top(users, own.items.values["d30"], q.own_count),
@@ -162,6 +161,12 @@ class Retriever:
         for user, part in enumerate(lists):
             block[user, : len(part)] = part[:width]
         return block
+
+
+def _new(shared: Sequence[Shared], items: ItemState) -> list[I32]:
+    """The new items of each user's moment."""
+    of_moment = {moment: moment.new(len(items.codes)) for moment in dict.fromkeys(shared)}
+    return [of_moment[moment] for moment in shared]
 
 
 def _distinct(block: I32) -> I32:

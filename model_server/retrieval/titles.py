@@ -1,17 +1,23 @@
-"""Items whose titles are near those of the user's newest items: an exact search, one matrix product a batch."""
+"""New items whose titles are near those of the user's newest items: an exact search, one matrix product a batch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model_server.retrieval.pairs import F32, I32, I64
+
+Bools = NDArray[np.bool_]
 
 TITLES = "like titles"
 """The name of the list."""
 ASKING = 3
 """So many of the user's newest distinct items ask, each with half the weight of the one before."""
+FEW = 5
+YOUNG_MS = 30 * 86_400_000
 USERS = 32
 BLOCK = 256
 
@@ -26,25 +32,40 @@ class TitleVectors(NamedTuple):
     since_ms: I64 | None
 
 
-def like_titles(titles: TitleVectors, recent: I32, now_ms: I64, gone: I64, width: int) -> I32:
+def is_new(totals: I64, age_ms: I64) -> Bools:
+    """Which items titles speak for, by their events and the time since the first one: nobody touched them yet, or few
+    did and only lately. Of the others behaviour says more (docs/decisions/0019)."""
+    found: Bools = (totals == 0) | ((totals < FEW) & (age_ms < YOUNG_MS))
+    return found
+
+
+def like_titles(titles: TitleVectors, recent: I32, now_ms: I64, able: Sequence[I32], width: int) -> I32:
     """The `width` items nearest to the newest of `recent` i32[B, R] at now_ms i64[B], best first, -1 past the end.
 
-    The items that ask are left out, so are those at `gone` i64[G] and whatever has nothing in common with them. Of
-    equals the smaller item comes first.
+    `able`: for each user the items that may be found, length B; users with the same array are served together. Items
+    that ask are left out, so is whatever has nothing in common with them. Of equals the smaller item comes first.
     """
     found = np.full((len(recent), width), -1, np.int32)
     asking = recent[:, :ASKING]
-    for start in range(0, len(recent), USERS):
-        rows = slice(start, start + USERS)
-        near = asked(titles.vectors, asking[rows]) @ titles.vectors.T
-        near[:, gone] = 0
+    for rows in _together(able):
+        items = able[rows.start]
+        near = asked(titles.vectors, asking[rows]) @ titles.vectors[items].T
         if titles.since_ms is not None:
-            near[titles.since_ms >= now_ms[rows, None]] = 0
+            near[titles.since_ms[items] >= now_ms[rows, None]] = 0
         for own, score, best in zip(asking[rows], near, found[rows], strict=True):
-            score[own[own >= 0]] = 0
+            score[np.isin(items, own)] = 0
             chosen = greatest_of(score, width)
-            best[: len(chosen)] = chosen
+            best[: len(chosen)] = items[chosen]
     return found
+
+
+def _together(able: Sequence[I32]) -> Iterator[slice]:
+    """Runs of at most `USERS` users who may find the same."""
+    start = 0
+    for end in range(1, len(able) + 1):
+        if end == len(able) or able[end] is not able[start] or end - start == USERS:
+            yield slice(start, end)
+            start = end
 
 
 def asked(vectors: F32, asking: I32) -> F32:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model_server.text.back_end import TextError, keys_of
+from model_server.text.back_end import keys_of
 from streams.service.trouble import TROUBLE, clause
 
 if TYPE_CHECKING:
@@ -74,11 +74,15 @@ def _spread(place: I64, distinct: I64, vectors: F32) -> tuple[I64, F32]:
 
 
 async def follow_titles(
-    rankers: RankerSource, items: ItemStore, reader_of: Callable[[str], TitleReader], every_s: float = EVERY_S
+    rankers: RankerSource,
+    items: ItemStore,
+    reader_of: Callable[[str], TitleReader],
+    waiting: Callable[[int], object] = lambda _: None,
+    every_s: float = EVERY_S,
 ) -> None:
-    """Keep the vectors of the ranker in force up to date with the items, for ever.
+    """Keep the vectors of the ranker in force up to date with the items, for ever; `waiting` hears how many are not.
 
-    Where the back end cannot be had any more that is said, and the vectors stay as they are.
+    Where titles cannot be read that is said, and the vectors stay as they are.
     """
     readers: dict[str, TitleReader] = {}
     told = ""
@@ -86,11 +90,13 @@ async def follow_titles(
         try:
             busy = await read_some(rankers, items, readers, reader_of)
             told = ""
-        except (TextError, ImportError, *TROUBLE) as error:
+        except (ValueError, ImportError, RuntimeError, *TROUBLE) as error:
             busy, why = False, clause(error)
             if why != told:
                 log.warning("Titles wait to be read: %s", why)
                 told = why
+        titles = rankers.titles()
+        waiting(0 if titles is None else titles.waiting)
         if not busy:
             await asyncio.sleep(every_s)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,18 @@ import pytest
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
-from model_server.text.back_end import keys_of
-from model_server.text.following import TitleReader
+from model_server.items import ItemStore
+from model_server.text.at_hand import LiveTitles
+from model_server.text.back_end import TextError, keys_of
+from model_server.text.following import TitleReader, follow_titles
 from model_server.text.library import WIDTH
+from model_server.text.projection import Projection
 from model_server.text.shelf import CLAIM_S, KEPT_S, SHARDS, Shelf
+from schemas.items import Item, encode_item
 from schemas.keys import Keys
+from streams.features.declaration import DEFAULT
+from streams.features.items import ItemLayout
+from tests.affected import until
 from tests.titled import NAME, Words, library, title
 
 TITLES = [title(n) for n in range(30)]
@@ -96,3 +104,61 @@ async def test_another_back_end_has_keys_of_its_own(redis: Any, namespace: str, 
     await read_all(TitleReader(library(tmp_path), Shelf(redis, namespace, NAME, WIDTH)), ["red mug"])
     other = Shelf(redis, namespace, "words-2", WIDTH)
     assert (await other.get(keys_of(["red mug"]))).ours.tolist() == [True]
+
+
+class Ranking:
+    """A source of rankers that reads titles."""
+
+    def __init__(self, told: LiveTitles) -> None:
+        self.told = told
+
+    def titles(self) -> LiveTitles:
+        return self.told
+
+
+def entered(store: ItemStore, **titles: str) -> None:
+    store.arrays.put({name: (None, encode_item(Item(name, title=text))) for name, text in titles.items()})
+
+
+async def test_titles_are_followed_and_a_back_end_that_is_away_ends_nothing(
+    redis: Any, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words, waiting, tries = Words(), list[int](), count()
+    store = ItemStore(redis, Keys(namespace), 1, ItemLayout(DEFAULT))
+    told = LiveTitles(Projection(NAME, np.zeros(WIDTH, np.float32), np.eye(WIDTH, dtype=np.float32)))
+
+    def reader_of(back_end: str) -> TitleReader:
+        if next(tries) < 3:
+            text = f"{back_end} is away"
+            raise TextError(text)
+        return TitleReader(library(tmp_path, words), Shelf(redis, namespace, back_end, WIDTH))
+
+    def known() -> list[bool]:
+        return [bool(vector.any()) for vector in told.at(store.arrays).vectors]
+
+    async def soon(*expected: bool) -> None:
+        async def as_expected() -> bool:
+            return known() == list(expected)
+
+        await until(as_expected)
+
+    source: Any = Ranking(told)
+    entered(store, a="red mug", b="", c="blue rug")
+    following = asyncio.create_task(follow_titles(source, store, reader_of, waiting.append, every_s=0.01))
+    await soon(True, False, True)
+    before = told.at(store.arrays).vectors.copy()
+    entered(store, c="old clock", d="red mug")
+    await soon(True, False, True, True)
+
+    async def another_title() -> bool:
+        return bool((told.at(store.arrays).vectors[2] != before[2]).any())
+
+    await until(another_title)
+    assert told.at(store.arrays).vectors[3].tolist() == before[0].tolist()
+    entered(store, a="")
+    await soon(False, False, True, True)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert sorted(words.read) == ["blue rug", "old clock", "red mug"]
+    assert len([line for line in caplog.messages if "words-1 is away" in line]) == 1
+    assert waiting[-1] == 0

@@ -13,18 +13,18 @@ from model_server.counters.titles import title_counters
 from model_server.items import ItemArrays
 from model_server.preparation import Freshness, Preparation, look_now
 from model_server.retrieval.neighbours import Neighbours
-from model_server.retrieval.titles import TITLES, TitleVectors, greatest_of, like_titles
+from model_server.retrieval.titles import FEW, TITLES, YOUNG_MS, TitleVectors, greatest_of, is_new, like_titles
 from model_server.text.at_hand import LiveTitles, RecordedTitles
 from model_server.text.back_end import keys_of
 from model_server.text.projection import GRID, Projection, fitted
 from model_server.training.asof import Replay
-from model_server.training.recorded import Recorded
+from model_server.training.recorded import Recorded, record
 from model_server.training.requests import moments, target_kinds
 from streams.features.declaration import DEFAULT
 from streams.features.items import ItemLayout
 from streams.features.view import user_view
-from tests.shoplog import recorded
-from tests.titled import NAME, Words, library, titles_of
+from tests.shoplog import START_MS, raw_events, recorded
+from tests.titled import NAME, Words, library, title, titles_of
 
 ANY = {"neighbours_every_ms": 2**60, "refresh_ms": 0, "profiles_ms": 0}
 F32 = NDArray[np.float32]
@@ -70,17 +70,18 @@ def test_a_catalogue_of_one_has_nothing_to_compare() -> None:
     made = fitted("x", raw, 16).of(raw)
     assert made.shape == (1, 16)
     recent = np.array([[0, -1, -1]], np.int32)
-    found = like_titles(TitleVectors(made, None), recent, np.array([5]), np.empty(0, np.int64), 25)
+    found = like_titles(TitleVectors(made, None), recent, np.array([5]), [np.zeros(1, np.int32)], 25)
     assert (found == -1).all()
-    assert not title_counters(made, recent, np.array([[0, -1]], np.int32)).any()
+    assert not title_counters(made, recent, np.array([[0, -1]], np.int32), np.ones((1, 2), np.bool_)).any()
 
 
 def test_no_items_at_all_are_an_answer() -> None:
     none, recent = np.zeros((0, 16), np.float32), np.full((2, 3), -1, np.int32)
-    found = like_titles(TitleVectors(none, None), recent, np.array([5, 5]), np.empty(0, np.int64), 25)
+    found = like_titles(TitleVectors(none, None), recent, np.array([5, 5]), [np.empty(0, np.int32)] * 2, 25)
     assert found.shape == (2, 25)
     assert (found == -1).all()
-    assert title_counters(none, recent, np.full((2, 4), -1, np.int32)).shape == (2, 4, 3)
+    candidates = np.full((2, 4), -1, np.int32)
+    assert title_counters(none, recent, candidates, np.ones((2, 4), np.bool_)).shape == (2, 4, 3)
 
 
 @pytest.mark.parametrize("items", [40, 9_000])
@@ -89,13 +90,13 @@ def test_the_nearest_are_those_of_a_full_sort(items: int) -> None:
     since_ms, now_ms = rng.integers(0, 10, items), np.full(70, 8)
     recent = rng.integers(0, items, (70, 5)).astype(np.int32)
     recent[0], recent[1, 1:] = -1, -1
-    gone = rng.choice(items, items // 5, replace=False)
-    found = like_titles(TitleVectors(vectors, since_ms), recent, now_ms, gone, 25)
+    mine, others = (np.sort(rng.choice(items, items * 4 // 5, replace=False)).astype(np.int32) for _ in range(2))
+    found = like_titles(TitleVectors(vectors, since_ms), recent, now_ms, [mine] * 45 + [others] * 25, 25)
     for user in range(70):
         own = [item for item in recent[user, :3].tolist() if item >= 0]
         score = sum((vectors @ vectors[item] / 2**place for place, item in enumerate(own)), np.zeros(items, np.float32))
-        able = [n for n in range(items) if score[n] > 0 and n not in own and since_ms[n] < 8]
-        able = sorted(set(able) - set(gone.tolist()), key=lambda n: (-score[n], n))[:25]
+        able = [n for n in (mine, others)[user >= 45].tolist() if score[n] > 0 and n not in own and since_ms[n] < 8]
+        able = sorted(able, key=lambda n: (-score[n], n))[:25]
         assert [item for item in found[user].tolist() if item >= 0] == able
 
 
@@ -110,11 +111,20 @@ def test_counters_are_the_cosines_with_others_whose_title_is_known() -> None:
     vectors = drawn(20)
     vectors[7] = 0
     recent, item = np.array([[3, 7, 5, -1]], np.int32), np.array([[3, 4, 7]], np.int32)
-    greatest, mean, newest = title_counters(vectors, recent, item)[0].T
+    greatest, mean, newest = title_counters(vectors, recent, item, np.ones((1, 3), np.bool_))[0].T
     cosine = vectors @ vectors.T
     assert greatest.tolist() == [cosine[3, 5], max(cosine[4, 3], cosine[4, 5]), 0]
     assert mean.tolist() == [cosine[3, 5], (cosine[4, 3] + cosine[4, 5]) / np.float32(2), 0]
     assert newest.tolist() == [0, cosine[4, 3], 0]
+
+
+def test_titles_speak_for_what_is_new_only() -> None:
+    totals, age_ms = np.array([0, FEW - 1, FEW, FEW - 1]), np.array([-1, 5, 5, YOUNG_MS])
+    assert is_new(totals, age_ms).tolist() == [True, True, False, False]
+    vectors, recent, item = drawn(20), np.array([[3, 5]], np.int32), np.array([[4, 6]], np.int32)
+    counted = title_counters(vectors, recent, item, np.array([[True, False]]))
+    assert counted[0, 0].all()
+    assert not counted[0, 1].any()
 
 
 def prepared(log: Recorded, titles: RecordedTitles | LiveTitles | None) -> Preparation:
@@ -167,8 +177,6 @@ def test_live_titles_count_as_those_of_training_bit_for_bit(log: Recorded, tmp_p
 
 def titled(log: Recorded) -> list[str]:
     """The titles that `titles_of` gives."""
-    from tests.titled import title
-
     return [title(n) if n % 7 else "" for n in range(len(log.item_ids))]
 
 
@@ -182,6 +190,24 @@ def test_an_item_is_found_by_its_title_only_after_it_was_heard_of(log: Recorded,
         assert seen[batch.item[batch.item >= 0]].all()
         proposed += int((batch.near[..., replay.preparation.retriever.names.index(TITLES)] > 0).sum())
     assert proposed > 0
+
+
+def test_a_training_meets_items_that_nobody_has_touched(tmp_path: Path) -> None:
+    catalogue = {f"i{n}": {"title": title(n)} for n in range(60)} | {"cold": {"title": title(1), "ts_ms": START_MS}}
+    log = record(raw_events(5), catalogue, DEFAULT, "UTC")
+    cold = log.item_ids.index("cold")
+    assert not (log.item == cold).any()
+    raw = library(tmp_path).vectors(log.titles)
+    projection = fitted(NAME, raw, 16)
+    preparation = prepared(log, RecordedTitles(projection, TitleVectors(projection.of(raw), log.known_ms)))
+    found, names = moments(log, DEFAULT, target_kinds(log, DEFAULT)), preparation.counters.names
+    batch = Replay(log, DEFAULT, preparation, **ANY).take(found, np.arange(len(found) - 64, len(found)))
+    user, place = np.nonzero(batch.item == cold)
+    assert len(user) > 0
+    counted = batch.counters[user, place]
+    assert not counted[:, names.index("item_all")].any()
+    assert counted[:, names.index("list_like_titles")].all()
+    assert counted[:, names.index("title_greatest")].any()
 
 
 def test_an_item_of_the_catalogue_is_known_from_its_time_on(log: Recorded) -> None:
