@@ -44,9 +44,7 @@ class ModelMetrics:
         self.event_to_decision = histogram(
             "event_to_decision_seconds", "From that event to the user's decision, by class.", _SECONDS, "class"
         )
-        self.queue_wait = histogram(
-            "queue_wait_seconds", "From the deadline in the queue to the lease, by class.", _SECONDS, "class"
-        )
+        self.queue_wait = histogram("queue_wait_seconds", "From deadline to lease, by class.", _SECONDS, "class")
         self.batch_wait = histogram("batch_wait_seconds", "From the lease to the batch.", _FORWARD)
         self.queue_depth = gauge("queue_depth", "Affected users in the queue, due or not, held ones included.")
         self.held = gauge("leases_held", "Users this worker holds.")

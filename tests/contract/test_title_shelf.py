@@ -120,6 +120,15 @@ def entered(store: ItemStore, **titles: str) -> None:
     store.arrays.put({name: (None, encode_item(Item(name, title=text))) for name, text in titles.items()})
 
 
+async def known(told: LiveTitles, store: ItemStore, *expected: bool) -> None:
+    """Wait until exactly these items have vectors."""
+
+    async def as_expected() -> bool:
+        return [bool(vector.any()) for vector in told.at(store.arrays).vectors] == list(expected)
+
+    await until(as_expected)
+
+
 async def test_titles_are_followed_and_a_back_end_that_is_away_ends_nothing(
     redis: Any, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -133,14 +142,8 @@ async def test_titles_are_followed_and_a_back_end_that_is_away_ends_nothing(
             raise TextError(text)
         return TitleReader(library(tmp_path, words), Shelf(redis, namespace, back_end, WIDTH))
 
-    def known() -> list[bool]:
-        return [bool(vector.any()) for vector in told.at(store.arrays).vectors]
-
     async def soon(*expected: bool) -> None:
-        async def as_expected() -> bool:
-            return known() == list(expected)
-
-        await until(as_expected)
+        await known(told, store, *expected)
 
     source: Any = Ranking(told)
     entered(store, a="red mug", b="", c="blue rug")

@@ -14,9 +14,13 @@ from model_server.preparation import Preparation
 from model_server.text import back_end
 from model_server.text.at_hand import LiveTitles
 from model_server.text.back_end import FAMILIES, Family, TextError, check, chosen, family_of, installed, name_of, opened
+from model_server.text.library import Library
 from model_server.text.packed import BLOCK, PackedFile, unpacked
-from model_server.text.projection import Projection
+from model_server.text.projection import Projection, fitted
+from model_server.training.config import TrainConfig
+from model_server.training.progress import Silent
 from model_server.training.recorded import Recorded
+from model_server.training.titles import recorded_titles
 from streams.features.declaration import DEFAULT
 from tests.shoplog import recorded
 from tests.unit.test_bundle import made_bundle, served
@@ -206,3 +210,21 @@ def test_a_title_reads_the_same_in_any_company(family: Family) -> None:
     among = reader.embed(["a very long title of something else altogether " * 20, "", "red mug"])
     np.testing.assert_allclose(among[2], alone[0], atol=1e-5)
     assert not among[1].any()
+
+
+def test_a_training_reads_the_titles_of_its_log_by_what_is_installed(log: Recorded, tmp_path: Path) -> None:
+    needs("minilm")
+    until_ms = int(np.median(log.known_ms))
+    config = TrainConfig(text="minilm", model_dir=tmp_path)
+    found = recorded_titles(log, config, until_ms, Silent())
+    assert found is not None
+    assert (found.projection.back_end, found.projection.axes.shape) == (name_of("minilm"), (384, 64))
+    assert found.vectors.vectors.any(1).all()
+    earlier = fitted(
+        name_of("minilm"),
+        Library(name_of("minilm"), tmp_path / ".titles").vectors(
+            [title for title, known_ms in zip(log.titles, log.known_ms.tolist(), strict=True) if known_ms < until_ms]
+        ),
+    )
+    np.testing.assert_allclose(found.projection.mean, earlier.mean, atol=1e-6)
+    assert recorded_titles(log, TrainConfig(text="none"), until_ms, Silent()) is None
