@@ -42,8 +42,8 @@ def is_new(totals: I64, age_ms: I64) -> Bools:
 def like_titles(titles: TitleVectors, recent: I32, now_ms: I64, able: Sequence[I32], width: int) -> I32:
     """The `width` items nearest to the newest of `recent` i32[B, R] at now_ms i64[B], best first, -1 past the end.
 
-    `able`: for each user the items that may be found, length B; users with the same array are served together. Items
-    that ask are left out, so is whatever has nothing in common with them. Of equals the smaller item comes first.
+    `able`: for each user the items that may be found, sorted, length B; users with the same array are served together.
+    Items that ask are left out, so is what has nothing in common with them. Of equals the smaller item comes first.
     """
     found = np.full((len(recent), width), -1, np.int32)
     asking = recent[:, :ASKING]
@@ -53,10 +53,17 @@ def like_titles(titles: TitleVectors, recent: I32, now_ms: I64, able: Sequence[I
         if titles.since_ms is not None:
             near[titles.since_ms[items] >= now_ms[rows, None]] = 0
         for own, score, best in zip(asking[rows], near, found[rows], strict=True):
-            score[np.isin(items, own)] = 0
+            score[_places(items, own)] = 0
             chosen = greatest_of(score, width)
             best[: len(chosen)] = items[chosen]
     return found
+
+
+def _places(items: I32, own: I32) -> NDArray[np.intp]:
+    """Where those of `own` stand that are among the sorted items."""
+    at = np.searchsorted(items, own)
+    there = at < len(items)
+    return at[there][items[at[there]] == own[there]]
 
 
 def _together(able: Sequence[I32]) -> Iterator[slice]:
