@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 WIDTH = 64
 GRID = np.float32(1024)
-"""Vectors are multiples of 2^-10 and no longer than about one. Products of two, or of one and a sum of up to three with
-weights 1, 1/2, 1/4, are then exact in float32 in whatever order they are summed: live, training and evaluation agree
-bit for bit, on any machine and in any batch."""
+"""Vectors are multiples of 2^-10 and no longer than about one. Products of two, or of one and a sum of up to fifteen,
+are then exact in float32 in whatever order they are summed: live, training and evaluation agree bit for bit, on any
+machine and in any batch."""
 LEAST = 1e-6
 ROWS = 8192
 

@@ -13,7 +13,7 @@ from model_server.counters.titles import title_counters
 from model_server.items import ItemArrays
 from model_server.preparation import Freshness, Preparation, look_now
 from model_server.retrieval.neighbours import Neighbours
-from model_server.retrieval.titles import FEW, TITLES, YOUNG_MS, TitleVectors, greatest_of, is_new, like_titles
+from model_server.retrieval.titles import ASKING, FEW, TITLES, YOUNG_MS, TitleVectors, greatest_of, is_new, like_titles
 from model_server.text.at_hand import LiveTitles, RecordedTitles
 from model_server.text.projection import GRID, Projection, fitted
 from model_server.training.asof import Replay
@@ -54,6 +54,8 @@ def test_products_on_the_grid_are_exact_in_any_order() -> None:
     assert (vectors @ vectors.T).tobytes() == exact.tobytes()
     order = np.random.default_rng(1).permutation(64)
     assert (vectors[:, order] @ vectors[:, order].T).tobytes() == exact.tobytes()
+    ten = np.tile(vectors[:1], (10, 1)).sum(0)
+    assert (vectors @ ten).tolist() == (vectors.astype(np.float64) @ ten.astype(np.float64)).tolist()
 
 
 def test_the_projection_keeps_what_differs_most() -> None:
@@ -87,13 +89,13 @@ def test_no_items_at_all_are_an_answer() -> None:
 def test_the_nearest_are_those_of_a_full_sort(items: int) -> None:
     vectors, rng = drawn(items), np.random.default_rng(3)
     since_ms, now_ms = rng.integers(0, 10, items), np.full(70, 8)
-    recent = rng.integers(0, items, (70, 5)).astype(np.int32)
+    recent = rng.integers(0, items, (70, 12)).astype(np.int32)
     recent[0], recent[1, 1:] = -1, -1
     mine, others = (np.sort(rng.choice(items, items * 4 // 5, replace=False)).astype(np.int32) for _ in range(2))
     found = like_titles(TitleVectors(vectors, since_ms), recent, now_ms, [mine] * 45 + [others] * 25, 25)
     for user in range(70):
-        own = [item for item in recent[user, :3].tolist() if item >= 0]
-        score = sum((vectors @ vectors[item] / 2**place for place, item in enumerate(own)), np.zeros(items, np.float32))
+        own = [item for item in recent[user, :ASKING].tolist() if item >= 0]
+        score = sum((vectors @ vectors[item] for item in own), np.zeros(items, np.float32))
         able = [n for n in (mine, others)[user >= 45].tolist() if score[n] > 0 and n not in own and since_ms[n] < 8]
         able = sorted(able, key=lambda n: (-score[n], n))[:25]
         assert [item for item in found[user].tolist() if item >= 0] == able
