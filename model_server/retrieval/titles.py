@@ -63,7 +63,8 @@ def _places(items: I32, own: I32) -> NDArray[np.intp]:
     """Where those of `own` stand that are among the sorted items."""
     at = np.searchsorted(items, own)
     there = at < len(items)
-    return at[there][items[at[there]] == own[there]]
+    found: NDArray[np.intp] = at[there][items[at[there]] == own[there]]
+    return found
 
 
 def _together(able: Sequence[I32]) -> Iterator[slice]:
