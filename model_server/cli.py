@@ -105,7 +105,8 @@ def _rankers(read: ModelSettings, declaration: "Declaration") -> "RankerSource":
 
     from model_server.bundle import BundleWatcher
 
-    watcher = BundleWatcher(None if read.model_dir is None else Path(read.model_dir), declaration, read.device)
+    folder = None if read.model_dir is None else Path(read.model_dir)
+    watcher = BundleWatcher(folder, declaration, read.device, read.text)
     _calm_the_collector()
     sys.setswitchinterval(SWITCH_S)
     return watcher

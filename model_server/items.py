@@ -10,7 +10,7 @@ import orjson
 from numpy.typing import NDArray
 
 from model_server.queue import Client
-from model_server.scoring import F32, I32, U64, Bools
+from model_server.scoring import F32, I32, I64, U64, Bools
 from schemas.items import Item, decode_item
 from schemas.keys import Keys
 from schemas.partition import partition_of
@@ -51,6 +51,7 @@ class ItemArrays:
         self._price = np.full(1024, np.nan, np.float32)
         self._in_stock = np.ones(1024, np.bool_)
         self._known = np.zeros(1024, np.bool_)
+        self._titled = np.zeros(1024, np.int64)
         self._listed = np.ones(0, np.bool_)
         self._index: dict[str, int] = {}
         self._category_index: dict[str, int] = {}
@@ -75,6 +76,11 @@ class ItemArrays:
     def in_stock(self) -> Bools:
         """bool[M]."""
         return self._in_stock[: len(self.ids)]
+
+    @property
+    def titled(self) -> I64:
+        """i64[M]: the catalogue revision with which the title came, 0 where there never was one."""
+        return self._titled[: len(self.ids)]
 
     @property
     def listed(self) -> Bools:
@@ -144,6 +150,7 @@ class ItemArrays:
             self._price = _grown(self._price, np.full(room, np.nan, np.float32))
             self._in_stock = _grown(self._in_stock, np.ones(room, np.bool_))
             self._known = _grown(self._known, np.zeros(room, np.bool_))
+            self._titled = _grown(self._titled, np.zeros(room, np.int64))
 
     def _enter(self, i: int, blob: bytes | None) -> bool:
         """Set what the catalogue says of item `i`; whether that changed anything."""
@@ -152,11 +159,15 @@ class ItemArrays:
             return False
         self.entries[i] = entry
         self._known[i] = entry is not None
-        self.titles[i] = (entry.title if entry else None) or ""
+        self._name(i, (entry.title if entry else None) or "")
         self._category[i] = self._category_of(entry.category if entry else None)
         self._price[i] = np.nan if entry is None or entry.price is None else entry.price
         self._in_stock[i] = entry is None or entry.in_stock is not False
         return True
+
+    def _name(self, i: int, title: str) -> None:
+        if title != self.titles[i]:
+            self.titles[i], self._titled[i] = title, self.catalogue_revision + 1
 
     def _category_of(self, name: str | None) -> int:
         if not name:

@@ -44,9 +44,7 @@ class ModelMetrics:
         self.event_to_decision = histogram(
             "event_to_decision_seconds", "From that event to the user's decision, by class.", _SECONDS, "class"
         )
-        self.queue_wait = histogram(
-            "queue_wait_seconds", "From the deadline in the queue to the lease, by class.", _SECONDS, "class"
-        )
+        self.queue_wait = histogram("queue_wait_seconds", "From deadline to lease, by class.", _SECONDS, "class")
         self.batch_wait = histogram("batch_wait_seconds", "From the lease to the batch.", _FORWARD)
         self.queue_depth = gauge("queue_depth", "Affected users in the queue, due or not, held ones included.")
         self.held = gauge("leases_held", "Users this worker holds.")
@@ -62,6 +60,7 @@ class ModelMetrics:
         self.decisions = counter("decisions_total", "Users by how they ended and why.", "outcome", "stage", "rule")
         self.candidates = counter("candidates_total", "Candidates produced, by status.", "status")
         self.items = gauge("items", "Items held in memory.")
+        self.titles_waiting = gauge("titles_waiting", "Items whose titles are still to be read.")
         self.items_seen = gauge("items_seen_timestamp_seconds", "When the streams of touched items were last read.")
         self.item_reloads = counter("item_reloads_total", "Item partitions read anew after falling behind.")
         self.model = gauge("model_info", "1 for the model that serves.", "version")

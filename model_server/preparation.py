@@ -20,6 +20,7 @@ from streams.features.columns import item_code
 
 if TYPE_CHECKING:
     from model_server.scoring import ItemState
+    from model_server.text.at_hand import Titles
     from streams.features.declaration import Declaration
     from streams.features.items import ItemView
     from streams.features.view import UserView
@@ -51,7 +52,10 @@ class Known:
 
 
 class Preparation:
-    """Prepares batches under one declaration, one set of trained ids `words` u64[V] (sorted) and of neighbours."""
+    """Prepares batches under one declaration, one set of trained ids `words` u64[V] (sorted) and of neighbours.
+
+    `titles`: the vectors of the items' titles; without them there are neither lists nor counters of titles.
+    """
 
     def __init__(
         self,
@@ -60,14 +64,17 @@ class Preparation:
         neighbours: Neighbours,
         quotas: Quotas | None = None,
         history: int = 50,
+        titles: Titles | None = None,
     ) -> None:
         self.declaration = declaration
-        self.retriever = Retriever(declaration, quotas)
+        self.titles = titles
+        self.retriever = Retriever(declaration, quotas, titles=titles is not None)
         self.counters = Counters(declaration, self.retriever.names)
         self.words = words
         self.neighbours = neighbours
         self.history = history
         self._known: Known | None = None
+        self._of: ItemState | None = None
         self._hour = declaration.scene_names.index("hour")
 
     def renew(self, neighbours: Neighbours) -> None:
@@ -78,8 +85,11 @@ class Preparation:
     def known(self, items: ItemState) -> Known:
         """Trained ids and neighbours of the items at hand; looked up anew when their number grew by a hundredth.
 
-        Until then a new item counts as untrained, which it nearly always is.
+        Until then a new item counts as untrained, which it nearly always is. Of another store, which numbers its items
+        otherwise, as after a promotion, nothing is known yet.
         """
+        if items is not self._of:
+            self._of, self._known = items, None
         count, held = len(items.codes), self._known
         if held is None or _grew(held.looked_up, count):
             mapped = Mapped.of(self.neighbours, items.find(self.neighbours.codes), count)
@@ -105,7 +115,8 @@ class Preparation:
         explored: I32 | None = None,
     ) -> Retrieved:
         """Candidates of B users; `shared`: popularity lists of each user's moment, length B."""
-        return self.retriever.find(view, scene, now_ms, items, shared, self.known(items).neighbours, explored)
+        titles = None if self.titles is None else self.titles.at(items)
+        return self.retriever.find(view, scene, now_ms, items, shared, self.known(items).neighbours, explored, titles)
 
     def batch(self, view: UserView, scene: U8, items: ItemState, found: Retrieved, look: Look) -> CountedBatch:
         """Counters and codes of what `find` found, with item views from `look`."""
@@ -176,9 +187,12 @@ class Freshness:
         self._shared: Shared | None = None
         self._profiles: Profiles = {}
         self._profiles_at_ms: int | None = None
+        self._of: ItemState | None = None
 
     def at(self, items: ItemState, now_ms: int) -> Shared:
-        """Lists of `items` at `now_ms`."""
+        """Lists of `items` at `now_ms`; those of another store are of no use, for it numbers its items otherwise."""
+        if items is not self._of:
+            self._of, self._shared, self._profiles_at_ms = items, None, None
         shared = self._shared
         if shared is None or _old(shared.now_ms, now_ms, self._refresh_ms) or _grew(shared.size, len(items.codes)):
             shared = self._shared = Shared(self._declaration, items, now_ms, self._profiles_of(items, now_ms))

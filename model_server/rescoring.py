@@ -17,7 +17,7 @@ import numpy as np
 from model_server import rows
 from model_server.batcher import Batcher, Waiting
 from model_server.facts import Person, item_facts, people
-from model_server.following import follow_bundles, follow_items
+from model_server.following import followers
 from model_server.forward import Begun, Forward, Forwarded, prepare, unscorable
 from model_server.holding import Holding
 from model_server.items import ItemStore
@@ -103,12 +103,7 @@ class Rescoring:
                 task.cancel()
 
     def _around(self) -> tuple[Coroutine[None, None, None], ...]:
-        parts, settings = self.parts, self.parts.settings
-        return (
-            self.holding.keep(settings.lease_s / 3),
-            follow_items(parts.items, self.holding, parts.metrics, settings.item_poll_ms / 1000),
-            follow_bundles(parts.rankers, parts.metrics, settings.reload_s),
-        )
+        return (self.holding.keep(self.parts.settings.lease_s / 3), *followers(self.parts, self.holding))
 
     # 1. Lease: as many users as have room to wait.
 

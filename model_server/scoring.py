@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from model_server.text.at_hand import LiveTitles
     from streams.features.items import ItemView
     from streams.features.view import UserView
 
@@ -58,7 +59,7 @@ class ItemState(Protocol):
     @property
     def listed(self) -> Bools: ...  # bool[M]; false once the catalogue removed the item: never propose these
     @property
-    def titles(self) -> Sequence[str]: ...  # [M], "" unknown
+    def titles(self) -> Sequence[str]: ...  # [M], "" unknown; read by `model_server.text`
     @property
     def revision(self) -> int: ...
     @property
@@ -131,6 +132,9 @@ class RankerSource(Protocol):
     """
 
     def current(self) -> Ranker: ...
+
+    def titles(self) -> LiveTitles | None:
+        """Where the ranker in force expects the vectors of titles, None where it reads none."""
 
     def poll(self) -> str | None:
         """Look for a newer bundle, load and warm it; blocking, called in a thread between batches.

@@ -40,6 +40,9 @@ class ModelSettings:
         "KAIROS_MODEL_DIR", "Folder of model bundles; the blend of the lists serves without one.", default=None
     )
     device: Literal["auto", "cpu", "cuda"] = setting("KAIROS_DEVICE", "Where the ranker runs.", default="auto")
+    text: Literal["auto", "none", "minilm", "e5"] = setting(
+        "KAIROS_TEXT", "Back end for items' titles; auto = the bundle's.", default="auto"
+    )
     batch_users: int = setting("KAIROS_BATCH_USERS", "Most users in a batch.", default=64, least=1, most=4096)
     batch_tokens: int = setting("KAIROS_BATCH_TOKENS", "Most tokens in a batch, padded.", default=16_384, least=1)
     batch_delay_ms: int = setting(

@@ -91,6 +91,15 @@ class Keys:
         """HASH: item id -> catalogue entry as JSON."""
         return tag + b":c"
 
+    def title_tag(self, shard: int) -> bytes:
+        """The namespace is the installation's name: vectors of titles serve all its namespaces."""
+        return b"{kairos:%b:t%d}" % (self.namespace.encode(), shard)
+
+    @staticmethod
+    def title_vector(tag: bytes, back_end: bytes, title: int) -> bytes:
+        """STRING: the vector of a title as f16 numbers, empty while somebody reads the title; it expires."""
+        return b"%b:v:%b:%016x" % (tag, back_end, title)
+
     @staticmethod
     def touched(tag: bytes) -> bytes:
         """STREAM: the item ids each applied chunk changed."""

@@ -87,6 +87,9 @@ class Source:
     def current(self) -> Ranker:
         return self.ranker
 
+    def titles(self) -> None:
+        """It reads none."""
+
     def poll(self) -> str | None:
         found, self.next = self.next, None
         if isinstance(found, Exception):

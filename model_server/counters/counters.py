@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from model_server.counters.items import closeness, item_counters, scene_counters
 from model_server.counters.names import counter_names
+from model_server.counters.titles import title_counters
 from model_server.retrieval.own import Own
 from model_server.retrieval.pairs import F32, I32, I64
+from model_server.retrieval.titles import is_new
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +56,7 @@ class Counters:
             _categories(found.own, item, category),
             _together(found, item),
             _prices(users, item, price),
+            *_titles(found, item, view, at),
             found.candidates.near,
             np.broadcast_to(self._request(users, scene, found.own)[:, None], (*item.shape, 9)),
         )
@@ -131,6 +134,14 @@ def _together(found: Retrieved, item: I32) -> F32:
         parts.extend(np.log1p(pairs.at(at, name)) for name in ("sum", "max", "last"))
     parts.append(np.log1p(found.alike.at(found.alike.find(item), "score")))
     return np.stack(parts, axis=2, dtype=np.float32)
+
+
+def _titles(found: Retrieved, item: I32, view: ItemView, at: I64) -> tuple[F32, ...]:
+    """Counters of titles, where they are read."""
+    if found.titles is None:
+        return ()
+    new = is_new(view.totals.sum(1, dtype=np.int64), view.age_ms)[at]
+    return (title_counters(found.titles.vectors, found.own.recent, item, new),)
 
 
 def _prices(users: UserView, item: I32, price: F32) -> F32:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+from model_server.retrieval.titles import TITLES as TITLE_LIST
 from streams.features.declaration import DEFAULT, Declaration
 
 OWN = (
@@ -12,6 +13,7 @@ OWN = (
 CATEGORY = ("category_n", "category_d30", "category_share", "category_closeness")
 TOGETHER = ("together_sum", "together_max", "together_last", "next_sum", "next_max", "next_last", "sessions_like")
 PRICE = ("price", "price_distance")
+TITLES = ("title_greatest", "title_mean", "title_newest")
 REQUEST = (
     "user_events", "user_closeness", "user_history", "user_repeat", "user_strong", "user_session",
     "hour_sin", "hour_cos", "weekend",
@@ -40,7 +42,7 @@ def scene_names(declaration: Declaration) -> tuple[str, ...]:
 
 
 def counter_names(declaration: Declaration, lists: Sequence[str]) -> tuple[str, ...]:
-    """Every counter of a candidate, in the order of the last axis of the counters."""
+    """Every counter of a candidate, in the order of the last axis; those of titles where a list reads them."""
     return (
         *item_names(declaration),
         *scene_names(declaration),
@@ -48,6 +50,7 @@ def counter_names(declaration: Declaration, lists: Sequence[str]) -> tuple[str, 
         *CATEGORY,
         *TOGETHER,
         *PRICE,
+        *(TITLES if TITLE_LIST in lists else ()),
         *(f"list_{name}".replace(" ", "_") for name in lists),
         *REQUEST,
     )

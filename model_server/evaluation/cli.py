@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -27,6 +27,8 @@ from streams.service.settings import Connections, setting, time_zone
 if TYPE_CHECKING:
     from model_server.bundle import Bundle
     from model_server.evaluation.harness import EvaluateConfig
+    from model_server.text.back_end import Wish
+    from model_server.training.config import TrainConfig
     from model_server.training.recorded import Recorded
     from streams.features.declaration import Declaration
 
@@ -41,6 +43,9 @@ class EvaluateSettings:
     connections: Connections
     features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
     zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC", check=time_zone)
+    text: Literal["auto", "none", "minilm", "e5"] = setting(
+        "KAIROS_TEXT", "Back end for items' titles; auto = what is installed and fits them.", default="auto"
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -63,22 +68,29 @@ def main(argv: list[str]) -> int:
     recorded = reading.recorded(arguments, read.connections, read.zone, declaration, bars)
     if recorded is None:
         return 1
-    return _evaluate(arguments, recorded, declaration, bars, shlex.join(["kairos", "evaluate", *argv]))
+    return _evaluate(arguments, read.text, recorded, declaration, bars, shlex.join(["kairos", "evaluate", *argv]))
 
 
 def _evaluate(
-    arguments: argparse.Namespace, recorded: Recorded, declaration: Declaration, bars: Bars, command: str
+    arguments: argparse.Namespace,
+    text: Wish,
+    recorded: Recorded,
+    declaration: Declaration,
+    bars: Bars,
+    command: str,
 ) -> int:
     from model_server.bundle import BundleError
     from model_server.evaluation.harness import EvaluationError, TrainingError, evaluate
     from model_server.evaluation.rankers import rankers
     from model_server.evaluation.report import commit, report
+    from model_server.text.back_end import TextError
 
     config, sources = _config(arguments), commit()
     try:
         bundle = None if arguments.bundle is None else _bundle(arguments.bundle, declaration)
+        config = replace(config, train=read_by(config.train, text, bundle))
         found = evaluate(recorded, declaration, rankers(config, arguments.baselines, bundle), config, bars)
-    except (BundleError, EvaluationError, TrainingError, OSError) as error:
+    except (BundleError, EvaluationError, TextError, TrainingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     name = "the topics" if arguments.events is None else arguments.events.name
@@ -132,6 +144,13 @@ def _bundle(folder: Path, declaration: Declaration) -> Bundle:
         message = f"{folder} names no bundle in a file {CURRENT}: give the folder that `kairos train --out` wrote"
         raise BundleError(message)
     return load(folder, version, declaration)
+
+
+def read_by(train: TrainConfig, text: Wish, bundle: Bundle | None) -> TrainConfig:
+    """Titles are read as the bundle reads them, or not at all, where one is judged: all rankers see its counters."""
+    if bundle is None:
+        return replace(train, text=text)
+    return replace(train, text="none", projection=bundle.titles)
 
 
 def _config(arguments: argparse.Namespace) -> EvaluateConfig:

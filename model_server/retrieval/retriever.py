@@ -14,6 +14,7 @@ from model_server.retrieval.neighbours import Mapped
 from model_server.retrieval.own import Own, read_own, read_past
 from model_server.retrieval.pairs import F32, I32, I64, Pairs
 from model_server.retrieval.shared import Shared
+from model_server.retrieval.titles import TITLES, TitleVectors, like_titles
 
 if TYPE_CHECKING:
     from model_server.scoring import ItemState
@@ -36,6 +37,7 @@ class Quotas:
     own_often: int = 40
     covisited: int = 50
     sessions: int = 40
+    titles: int = 10
     hour_of_day: int = 15
     scene: int = 20
     category: int = 30
@@ -50,19 +52,23 @@ class Quotas:
 
 
 class Retrieved(NamedTuple):
-    """Candidates, and what finding them brought to light; the counters read it."""
+    """Candidates, and what finding them brought to light; the counters read it. `titles`: None where none are read."""
 
     candidates: Candidates
     own: Own
     together: Pairs
     following: Pairs
     alike: Pairs
+    titles: TitleVectors | None = None
 
 
 class Retriever:
-    """Finds candidates under one declaration; `names` are the lists, in the order of `Candidates.near`."""
+    """Finds candidates under one declaration; `names` are the lists, in the order of `Candidates.near`.
 
-    def __init__(self, declaration: Declaration, quotas: Quotas | None = None) -> None:
+    `titles`: whether there is a list of items with titles like those of the user's own.
+    """
+
+    def __init__(self, declaration: Declaration, quotas: Quotas | None = None, *, titles: bool = False) -> None:
         self.declaration = declaration
         self.quotas = q = quotas or Quotas()
         self._windows = q.of_windows(declaration)
@@ -73,6 +79,7 @@ class Retriever:
             OWN_OFTEN: q.own_often,
             COVISITED: q.covisited,
             SESSIONS: q.sessions,
+            **({TITLES: q.titles} if titles else {}),
             **self._windows,
             HOUR_OF_DAY: q.hour_of_day,
             SCENE: q.scene,
@@ -93,10 +100,11 @@ class Retriever:
         shared: Sequence[Shared],
         neighbours: Mapped,
         explored: I32 | None = None,
+        titles: TitleVectors | None = None,
     ) -> Retrieved:
         """Candidates of B users at now_ms i64[B]; `shared`: the popularity lists of each user's moment, length B.
 
-        `explored` i32[B, E]: items to try on purpose, None for none.
+        `explored` i32[B, E]: items to try on purpose, None for none. `titles`: those of all items, where they are read.
         """
         q = self.quotas
         past = read_past(view, now_ms, items.find(view.item), items.category)
@@ -104,19 +112,21 @@ class Retriever:
         together, following = neighbours.covisited(own.recent)
         alike = neighbours.like_sessions(own.recent)
         users = len(now_ms)
+        offered = np.append(items.listed & items.in_stock, False)
+        named = [] if titles is None else [like_titles(titles, own.recent, now_ms, _new(shared, items), q.titles)]
         lists = [
             own.recent,
             own.items.top(users, own.items.values["d30"], q.own_count),
             own.items.top(users, own.items.values["n"] + _favour(own.items, shared), q.own_often),
             together.top(users, together.values["near"], q.covisited),
             alike.top(users, alike.values["score"], q.sessions),
+            *named,
             *self._shared_lists(shared, scene, self._favourites(own, users)),
             _width(explored, users, q.explored),
             self._stacked([s.window(self._fill) for s in shared], q.candidates),
         ]
-        offered = np.append(items.listed & items.in_stock, False)
         lists = [np.where(offered[part], part, -1).astype(np.int32) for part in lists]
-        return Retrieved(merge(lists, self._turns, q.candidates), own, together, following, alike)
+        return Retrieved(merge(lists, self._turns, q.candidates), own, together, following, alike, titles)
 
     def _favourites(self, own: Own, users: int) -> I32:
         return own.categories.top(users, own.categories.values["d30"], TOP_CATEGORIES)
@@ -165,6 +175,12 @@ def _favour(pairs: Pairs, shared: Sequence[Shared]) -> F32:
         column = pairs.column[start:end]
         favour[start:end] = events[np.where(column < moment.size, column, -1)] / (1.0 + events.max())
     return favour
+
+
+def _new(shared: Sequence[Shared], items: ItemState) -> list[I32]:
+    """The new items of each user's moment."""
+    of_moment = {moment: moment.new(len(items.codes)) for moment in dict.fromkeys(shared)}
+    return [of_moment[moment] for moment in shared]
 
 
 def _distinct(block: I32) -> I32:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_server.retrieval.pairs import F32, I32
+from model_server.retrieval.titles import is_new
 
 if TYPE_CHECKING:
     from model_server.scoring import ItemState
@@ -34,6 +35,7 @@ class Shared:
         self.windows = view.windows.sum(1)
         self.totals = view.totals.sum(1, dtype=np.int64)
         self.strong = view.totals[:, [kind.strong for kind in declaration.item_kinds]].sum(1, dtype=np.int64)
+        self._new = is_new(self.totals, view.age_ms)
         self._profiles = profiles
         self._names = [window.name for window in declaration.windows]
         self._offered = np.asarray(items.listed & items.in_stock)
@@ -65,6 +67,11 @@ class Shared:
     def offered(self) -> I32:
         """Every item that may be proposed and was ever seen."""
         return self._kept("offered", 0, lambda: self.totals, length=len(self.totals))
+
+    def new(self, items: int) -> I32:
+        """Those of `items` items that may be proposed and are new, or are not even known here yet."""
+        known = np.flatnonzero(self._offered & self._new)
+        return np.concatenate((known, np.arange(self.size, items))).astype(np.int32)
 
     def _kept(self, name: str, code: int, score: Callable[[], NDArray[np.generic]], length: int = LONGEST) -> I32:
         key = (name, code)

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -37,6 +37,9 @@ class TrainSettings:
     features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
     zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC", check=time_zone)
     model_dir: str | None = setting("KAIROS_MODEL_DIR", "Folder of model bundles; made if need be.", default=None)
+    text: Literal["auto", "none", "minilm", "e5"] = setting(
+        "KAIROS_TEXT", "Back end for items' titles; auto = what is installed and fits them.", default="auto"
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -57,21 +60,29 @@ def main(argv: list[str]) -> int:
         if find_spec(package) is None:
             raise ModuleNotFoundError(name=package)
     recorded = reading.recorded(arguments, read.connections, read.zone, declaration, bars)
-    return 1 if recorded is None else _train(arguments, recorded, declaration, folder, bars)
+    if recorded is None:
+        return 1
+    config = replace(_config(arguments), text=read.text, model_dir=folder)
+    return _train(arguments, config, recorded, declaration, folder, bars)
 
 
 def _train(
-    arguments: argparse.Namespace, recorded: Recorded, declaration: Declaration, folder: Path, bars: Bars
+    arguments: argparse.Namespace,
+    config: TrainConfig,
+    recorded: Recorded,
+    declaration: Declaration,
+    folder: Path,
+    bars: Bars,
 ) -> int:
     from model_server.bundle import save
     from model_server.model_folder import make_current
+    from model_server.text.back_end import TextError
     from model_server.training import report
     from model_server.training.train import TrainingError, train
 
-    config = _config(arguments)
     try:
         trained = train(recorded, declaration, config, bars)
-    except (TrainingError, OSError) as error:
+    except (TrainingError, TextError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     told = report.report(trained, recorded, config.seed)

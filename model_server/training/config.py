@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from model_server.text.back_end import Wish
+from model_server.text.projection import Projection
 from model_server.training.cascade import HeadSettings
 from model_server.training.requests import Split
 from model_server.training.stages import StageSettings
@@ -18,6 +21,8 @@ class TrainConfig:
     `lists`, `valid`, `test`: most requests of each kind, the newest ones. `renewals`: how often in all co-visited items
     are built anew while examples are made (but not more than daily). `words`: events an item needs for a trained id.
     `threads`: of torch, 0 for as many as cores are idle; equal numbers bit for bit need an equal count of them.
+    `text`: the back end for titles; `projection`: that of a bundle at hand, by which titles are read as it reads them;
+    `model_dir`: where vectors of titles are kept.
     """
 
     seed: int = 0
@@ -41,6 +46,9 @@ class TrainConfig:
     heads: HeadSettings = field(default_factory=HeadSettings)
     device: str = "auto"
     threads: int = 0
+    text: Wish = "none"
+    projection: Projection | None = None
+    model_dir: Path | None = None
 
     @property
     def quick(self) -> TrainConfig:

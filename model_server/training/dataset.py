@@ -14,6 +14,7 @@ from model_server.retrieval.neighbours import Neighbours
 from model_server.training.asof import Replay
 from model_server.training.examples import Examples, Sampling, build, build_lists
 from model_server.training.requests import Moments, moments, split, target_kinds
+from model_server.training.titles import recorded_titles
 
 if TYPE_CHECKING:
     from model_server.training.config import TrainConfig
@@ -94,10 +95,14 @@ def choose(recorded: Recorded, declaration: Declaration, config: TrainConfig) ->
 
 
 def build_dataset(recorded: Recorded, declaration: Declaration, config: TrainConfig, progress: Progress) -> Dataset:
-    """Examples of a whole log. Raises TrainingError where there is nothing to learn from."""
+    """Examples of a whole log. Raises TrainingError where there is nothing to learn from, TextError."""
     chosen = choose(recorded, declaration, config)
     preparation = Preparation(
-        declaration, _words(recorded, chosen.learned_until_ms, config.words), Neighbours.none(), history=config.history
+        declaration,
+        _words(recorded, chosen.learned_until_ms, config.words),
+        Neighbours.none(),
+        history=config.history,
+        titles=recorded_titles(recorded, config, chosen.learned_until_ms, progress),
     )
     replay = replay_of(recorded, declaration, config, chosen, preparation)
     with progress.step("examples: train", len(chosen.train)) as tick:

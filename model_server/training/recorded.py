@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streams.features.declaration import Declaration
 
 RUN = 4_000
+NEVER_MS = 2**62
 
 
 class RawEvent(NamedTuple):
@@ -34,7 +35,8 @@ class RawEvent(NamedTuple):
 class Recorded:
     """E events in time order; user i64[E] and item i32[E] number `user_ids` and `item_ids`.
 
-    codes u64[M] of the items; category i32[M] (-1 unknown) numbers `categories`; price f32[M] (NaN unknown).
+    codes u64[M] of the items; category i32[M] (-1 unknown) numbers `categories`; price f32[M] (NaN unknown); listed_ms
+    i64[M] when the catalogue says that the item came into it (a moment beyond all where it does not say).
     """
 
     columns: Columns
@@ -47,10 +49,18 @@ class Recorded:
     categories: Sequence[str]
     price: NDArray[np.float32]
     titles: Sequence[str]
+    listed_ms: NDArray[np.int64]
     rejected: int
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @property
+    def known_ms(self) -> NDArray[np.int64]:
+        """i64[M]: when each item was first heard of, by an event or by the catalogue."""
+        first = self.listed_ms.copy()
+        np.minimum.at(first, self.item, self.columns.ts_ms)
+        return first
 
 
 def record(
@@ -64,7 +74,9 @@ def record(
     columns, users, items, rejected = _encoded(events, declaration, zone, tick)
     order = np.argsort(columns.ts_ms, kind="stable")
     user_ids, user = _numbered(users)
-    item_ids, item = _numbered(items)
+    # What nobody did anything with is in the catalogue all the same, and may be proposed: from its time on.
+    waiting = {name for name, item in catalogue.items() if "ts_ms" in item} - set(items)
+    item_ids, item = _numbered(items, waiting)
     categories, category = _categories(item_ids, catalogue)
     return Recorded(
         columns=columns.take(order),
@@ -77,6 +89,7 @@ def record(
         categories=categories,
         price=np.array([_price(catalogue.get(name, {})) for name in item_ids], np.float32),
         titles=[str(catalogue.get(name, {}).get("title") or "") for name in item_ids],
+        listed_ms=np.array([_listed_ms(catalogue.get(name, {})) for name in item_ids], np.int64),
         rejected=rejected,
     )
 
@@ -112,8 +125,8 @@ def until(recorded: Recorded, end_ms: int) -> Recorded:
     return replace(recorded, columns=columns, user=recorded.user[:end], item=recorded.item[:end])
 
 
-def _numbered(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    distinct = sorted(set(names))
+def _numbered(names: Sequence[str], others: Collection[str] = ()) -> tuple[list[str], NDArray[np.int64]]:
+    distinct = sorted({*names, *others})
     number = {name: i for i, name in enumerate(distinct)}
     return distinct, np.fromiter((number[name] for name in names), np.int64, len(names))
 
@@ -125,6 +138,11 @@ def _categories(
     names = sorted(set(of_item) - {""})
     number = {name: i for i, name in enumerate(names)}
     return names, np.array([number.get(name, -1) for name in of_item], np.int32)
+
+
+def _listed_ms(item: Mapping[str, Any]) -> int:
+    ts_ms = item.get("ts_ms")
+    return int(ts_ms) if isinstance(ts_ms, int | float) else NEVER_MS
 
 
 def _price(item: Mapping[str, Any]) -> float:

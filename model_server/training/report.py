@@ -51,6 +51,7 @@ def report(trained: Trained, recorded: Recorded, seed: int) -> dict[str, Any]:
         "items": len(recorded.item_ids),
         "until_ms": int(recorded.columns.ts_ms[-1]),
         "lists": len(trained.dataset.learn),
+        "titles": None if trained.preparation.titles is None else trained.preparation.titles.projection.back_end,
         "requests": {part: len(judge.examples) for part, judge in judges.items()},
         "recall": {part: _recall(judge) for part, judge in judges.items()},
         "rankers": {name: {part: means(m) for part, m in parts.items()} for name, parts in rows.items()},
@@ -113,6 +114,7 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
     """What the numbers say: candidates, the guards' verdicts, the gain."""
     recall = ", ".join(f"{part} {value:.3f}" for part, value in told["recall"].items())
     lines = [f"Learned from {told['lists']:,} lists; recall of the candidates: {recall}."]
+    lines.append(f"Titles are read by {told['titles']}." if told.get("titles") else "Titles are not read.")
     for verdict in told["verdicts"]:
         kept = f"pass {verdict['kept']} kept" if verdict["kept"] else "not better on valid, left out"
         lines.append(f"Guard of the {verdict['stage']}: {verdict['before']:.4f} -> {verdict['after']:.4f}, {kept}.")
@@ -156,5 +158,6 @@ def bundle_of(trained: Trained, declaration: Declaration, told: Mapping[str, Any
         shape=dataclasses.asdict(trained.net.shape) if served else None,
         weights=weights if served else None,
         report=told,
+        titles=None if trained.preparation.titles is None else trained.preparation.titles.projection,
         **graded,
     )

@@ -61,7 +61,7 @@ async def _drain(
         for partition, records in (await consumer.getmany(timeout_ms=1_000, max_records=FETCH)).items():
             stream = streams[partition.topic]
             if stream == "items":
-                catalogue.update(_items(records))
+                _list(catalogue, records)
             else:
                 events.extend(RawEvent(stream, record.key, record.value) for record in records)
             tick(len(records))
@@ -69,13 +69,18 @@ async def _drain(
     return events, catalogue
 
 
-def _items(records: list[Any]) -> dict[str, dict[str, Any]]:
-    """Catalogue entries of records of the item topic; what is no JSON object is the stream worker's to refuse."""
-    found: dict[str, dict[str, Any]] = {}
+def _list(catalogue: dict[str, dict[str, Any]], records: list[Any]) -> None:
+    """Take over records of the item topic; what is no JSON object is the stream worker's to refuse.
+
+    `ts_ms` becomes the time of an item's first record, whatever the shop says: nothing of it was known before.
+    """
     for record in records:
         try:
-            entry = orjson.loads(record.value or b"{}")
-            found[(record.key or b"").decode()] = entry if isinstance(entry, dict) else {}
+            item_id, entry = (record.key or b"").decode(), orjson.loads(record.value or b"{}")
         except ValueError:
             continue
-    return found
+        if isinstance(entry, dict) and entry:
+            since_ms = catalogue.get(item_id, {}).get("ts_ms", record.timestamp)
+            catalogue[item_id] = {**entry, "ts_ms": since_ms}
+        else:
+            catalogue[item_id] = {}

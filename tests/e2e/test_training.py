@@ -9,7 +9,10 @@ import orjson
 import pytest
 
 from model_server.blend import default_blend
-from model_server.bundle import BundleWatcher, load
+from model_server.bundle import BundleWatcher, load, save
+from model_server.retrieval.retriever import Retriever
+from model_server.text.library import cache_folder
+from model_server.text.projection import fitted
 from model_server.training import report
 from model_server.training.cli import main
 from model_server.training.config import TrainConfig
@@ -19,6 +22,7 @@ from model_server.training.requests import Split
 from model_server.training.train import BLEND, Trained, TrainingError, scorer_of, train
 from streams.features.declaration import DEFAULT
 from tests.shoplog import START_MS, raw_events, recorded
+from tests.titled import NAME, library, title
 
 TINY = dataclasses.replace(
     TrainConfig(split=Split(test=0.1)).quick, lists=400, valid=120, test=120, width=40, hidden=16, threads=1
@@ -77,6 +81,24 @@ def test_the_heads_are_fitted_to_what_is_served_and_change_no_score(trained: Tra
 def test_a_training_ranks_better_than_what_serves_before_it(trained: Trained) -> None:
     untrained = default_blend(trained.preparation.retriever.names).score(trained.valid.examples.batch.near)
     assert trained.valid.value(trained.net) > 1.05 * trained.valid.value_of(untrained)
+
+
+def test_a_training_with_titles_makes_a_bundle_that_reads_them(log: Recorded, tmp_path: Path) -> None:
+    named = dataclasses.replace(log, titles=[title(n) for n in range(len(log.item_ids))])
+    raw = library(cache_folder(tmp_path)).vectors(named.titles)  # what the disk has is not read again
+    projection = fitted(NAME, raw, 8)
+    config = dataclasses.replace(TINY, lists=150, encoder=None, projection=projection, model_dir=tmp_path)
+    with_titles = train(named, DEFAULT, config, Silent())
+    told = report.report(with_titles, named, {}, 0)
+    assert told["titles"] == NAME
+    bundle = report.bundle_of(with_titles, DEFAULT, told, 0)
+    save(tmp_path, bundle)
+    read = load(tmp_path, bundle.version, DEFAULT)
+    assert read.titles is not None
+    assert read.titles.axes.tolist() == projection.axes.tolist()
+    assert {"like titles"} == set(read.lists) - set(Retriever(DEFAULT).names)
+    counted = with_titles.dataset.learn.batch.counters[..., read.counters.index("title_greatest")]
+    assert counted.any()
 
 
 def weights(trained: Trained) -> bytes:
