@@ -68,6 +68,7 @@ def report(
         "users": len(recorded.user_ids),
         "items": len(recorded.item_ids),
         "until_ms": int(recorded.columns.ts_ms[-1]),
+        "learned_until_ms": trained.chosen.learned_until_ms,
         "lists": len(trained.dataset.learn),
         "requests": {part: len(judge.examples) for part, judge in judges.items()},
         "recall": {part: _recall(judge) for part, judge in judges.items()},
