@@ -23,6 +23,7 @@ from streams.service.settings import Connections, setting, time_zone
 if TYPE_CHECKING:
     from model_server.training.config import TrainConfig
     from model_server.training.recorded import Recorded
+    from model_server.training.train import Trained
     from streams.features.declaration import Declaration
 
 NEEDED = ("torch", "transformers", "safetensors")
@@ -63,7 +64,8 @@ def main(argv: list[str]) -> int:
     if recorded is None:
         return 1
     config = replace(_config(arguments), text=read.text, model_dir=folder)
-    return _train(arguments, config, recorded, declaration, folder, bars)
+    work = _go_on if arguments.incremental else _train
+    return work(arguments, config, recorded, declaration, folder, bars)
 
 
 def _train(
@@ -74,8 +76,6 @@ def _train(
     folder: Path,
     bars: Bars,
 ) -> int:
-    from model_server.bundle import save
-    from model_server.model_folder import make_current
     from model_server.text.back_end import TextError
     from model_server.training import report
     from model_server.training.train import TrainingError, train
@@ -86,17 +86,59 @@ def _train(
         print(error, file=sys.stderr)
         return 1
     told = report.report(trained, recorded, config.seed)
+    _keep(arguments, trained, told, folder, bars, report.sentences(told))
+    return 0
+
+
+def _go_on(
+    arguments: argparse.Namespace,
+    config: TrainConfig,
+    recorded: Recorded,
+    declaration: Declaration,
+    folder: Path,
+    bars: Bars,
+) -> int:
+    """`--incremental`: 0 when the bundle passed its gate, 1 when nothing was learned or the gate holds it back."""
+    from model_server.bundle import BundleError, load
+    from model_server.model_folder import current_version
+    from model_server.text.back_end import TextError
+    from model_server.training import incremental_report, report
+    from model_server.training.incremental import IncrementalConfig, TrainingError, go_on
+
+    version = current_version(folder)
+    if version is None:
+        print(f"No bundle of {folder} is in force to go on from: run `kairos train` first.", file=sys.stderr)
+        return 1
+    try:
+        continued = go_on(recorded, declaration, load(folder, version, declaration), IncrementalConfig(config), bars)
+    except (TrainingError, BundleError, TextError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    facts = incremental_report.facts(continued, version)
+    told = {**report.report(continued.trained, recorded, config.seed), "incremental": facts}
+    arguments.no_promote |= bool(continued.why_not)
+    _keep(arguments, continued.trained, told, folder, bars, incremental_report.sentences(facts))
+    return int(bool(continued.why_not))
+
+
+def _keep(
+    arguments: argparse.Namespace, trained: Trained, told: dict[str, Any], folder: Path, bars: Bars, lines: list[str]
+) -> None:
+    """Write the bundle and the report, bring the bundle into force where it may, and say what it is worth."""
+    from model_server.bundle import save
+    from model_server.model_folder import make_current
+    from model_server.training import report
+
     now_ms = time.time_ns() // 1_000_000
-    bundle = report.bundle_of(trained, declaration, told, now_ms)
+    bundle = report.bundle_of(trained, trained.dataset.declaration, told, now_ms)
     path = save(folder, bundle)
     if not arguments.no_promote:
         make_current(folder, bundle.version, "train", now_ms)
     bars.table(report.table(told))
-    for line in report.sentences(told):
+    for line in lines:
         bars.says(line)
     _write(arguments.report, {"bundle": str(path), "version": bundle.version, **told})
     bars.says(f"Wrote {path}, {'not in force: see `kairos models`' if arguments.no_promote else 'in force now'}.")
-    return 0
 
 
 def _config(arguments: argparse.Namespace) -> TrainConfig:
@@ -130,6 +172,9 @@ def _parser() -> argparse.ArgumentParser:
         "--test", type=float, metavar="SHARE", help="newest share kept for the report (file .2, topics 0)"
     )
     parser.add_argument("--quick", action="store_true", help="within a minute: fewer lists, fewer passes")
+    parser.add_argument(
+        "--incremental", action="store_true", help="go on from the bundle in force with what is new, through a gate"
+    )
     parser.add_argument("--no-promote", action="store_true", help="write the bundle and leave in force what is")
     parser.add_argument("--no-encoder", action="store_true", help="leave out the transformer stage")
     parser.add_argument("--seed", type=int, default=0)

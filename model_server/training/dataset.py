@@ -97,9 +97,25 @@ def choose(recorded: Recorded, declaration: Declaration, config: TrainConfig) ->
 def build_dataset(recorded: Recorded, declaration: Declaration, config: TrainConfig, progress: Progress) -> Dataset:
     """Examples of a whole log. Raises TrainingError where there is nothing to learn from, TextError."""
     chosen = choose(recorded, declaration, config)
+    words = words_before(recorded, chosen.learned_until_ms, config.words)
+    return dataset_of(recorded, declaration, config, chosen, words, progress)
+
+
+def dataset_of(
+    recorded: Recorded,
+    declaration: Declaration,
+    config: TrainConfig,
+    chosen: Chosen,
+    words: NDArray[np.uint64],
+    progress: Progress,
+) -> Dataset:
+    """Examples of the chosen requests; `words` u64[V], sorted, are the codes of items with a trained id.
+
+    Raises TrainingError where there is nothing to learn from.
+    """
     preparation = Preparation(
         declaration,
-        _words(recorded, chosen.learned_until_ms, config.words),
+        words,
         Neighbours.none(),
         history=config.history,
         titles=recorded_titles(recorded, config, chosen.learned_until_ms, progress),
@@ -137,7 +153,7 @@ def replay_of(
     )
 
 
-def _words(recorded: Recorded, until_ms: int, least: int) -> NDArray[np.uint64]:
+def words_before(recorded: Recorded, until_ms: int, least: int) -> NDArray[np.uint64]:
     """Sorted codes of the items with at least `least` events before `until_ms`."""
     end = int(np.searchsorted(recorded.columns.ts_ms, until_ms))
     counts = np.bincount(recorded.item[:end], minlength=len(recorded.codes))

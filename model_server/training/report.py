@@ -50,6 +50,7 @@ def report(trained: Trained, recorded: Recorded, seed: int) -> dict[str, Any]:
         "users": len(recorded.user_ids),
         "items": len(recorded.item_ids),
         "until_ms": int(recorded.columns.ts_ms[-1]),
+        "learned_until_ms": trained.chosen.learned_until_ms,
         "lists": len(trained.dataset.learn),
         "titles": None if trained.preparation.titles is None else trained.preparation.titles.projection.back_end,
         "requests": {part: len(judge.examples) for part, judge in judges.items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +150,9 @@ class Fit:
         judged = []
         epochs = settings.epochs(len(self._train))
         for epoch in range(1, epochs + 1):
-            loss = self._one_pass(optimiser, settings)
+            judge = self._judge
+            lists = batches(self._train, settings.batch, judge.history, judge.device, self._generator)
+            loss = one_pass(self.net, lists, optimiser)
             value = self._judge.value(self.net)
             judged.append(Judged(epoch, loss, value))
             self._tick(name, epoch, epochs, value)
@@ -159,26 +161,37 @@ class Fit:
         self.net.load_state_dict(state)
         return Judgement(name, kept, before, best, judged)
 
-    def _one_pass(self, optimiser: torch.optim.Optimizer, settings: StageSettings) -> float:
-        self.net.train()
-        total, seen = 0.0, 0
-        for lists, label in self._batches(settings.batch):
-            loss = listwise_loss(self.net(lists), lists.real, label)
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-            optimiser.step()
-            total += float(loss.detach()) * len(label)
-            seen += len(label)
-        return total / max(seen, 1)
 
-    def _batches(self, size: int) -> Iterator[tuple[Lists, Tensor]]:
-        order = self._generator.permutation(len(self._train))
-        device, history = self._judge.device, self._judge.history
-        for start in range(0, len(order), size):
-            rows = np.sort(order[start : start + size])
-            label = torch.from_numpy(self._train.label[rows]).to(device)
-            yield collate(self._train.batch, rows, history).to(device), label
+def batches(
+    examples: Examples, size: int, history: int, device: torch.device, generator: np.random.Generator
+) -> Iterator[tuple[Lists, Tensor]]:
+    """All lists once, `size` at a time, in an order of chance, with what was taken of each."""
+    order = generator.permutation(len(examples))
+    for start in range(0, len(order), size):
+        rows = np.sort(order[start : start + size])
+        label = torch.from_numpy(examples.label[rows]).to(device)
+        yield collate(examples.batch, rows, history).to(device), label
+
+
+def one_pass(
+    net: Net,
+    lists: Iterable[tuple[Lists, Tensor]],
+    optimiser: torch.optim.Optimizer,
+    stepped: Callable[[], object] = lambda: None,
+) -> float:
+    """Learn from each batch of lists once; `stepped` hears of every step. The mean loss of a list."""
+    net.train()
+    total, seen = 0.0, 0
+    for batch, label in lists:
+        loss = listwise_loss(net(batch), batch.real, label)
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        stepped()
+        total += float(loss.detach()) * len(label)
+        seen += len(label)
+    return total / max(seen, 1)
 
 
 def listwise_loss(score: Tensor, real: Tensor, label: Tensor) -> Tensor:

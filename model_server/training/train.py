@@ -106,12 +106,17 @@ def train(recorded: Recorded, declaration: Declaration, config: TrainConfig, pro
     """Train on a whole log. Deterministic under `config.seed`. Raises TrainingError."""
     use_threads(config.threads or idle_threads())
     dataset = build_dataset(recorded, declaration, config, progress)
+    valid = judge_of(dataset, dataset.valid)
+    stages = fit_stages(dataset, dataset.learn, valid, config.seed, lambda *told: progress.says(_told(*told)))
+    return finished(dataset, stages, progress)
+
+
+def finished(dataset: Dataset, stages: Stages, progress: Progress) -> Trained:
+    """What the stages came to beside what they must be above, with what the scores mean."""
     judges = {"valid": judge_of(dataset, dataset.valid)}
     if dataset.test is not None:
         judges["test"] = judge_of(dataset, dataset.test)
-    valid = judges["valid"]
-    blend = fitted_blend(dataset)
-    stages = fit_stages(dataset, dataset.learn, valid, config.seed, lambda *told: progress.says(_told(*told)))
+    valid, blend = judges["valid"], fitted_blend(dataset)
     scores = {stage: {part: judge.scores(net) for part, judge in judges.items()} for stage, net in stages.nets.items()}
     scores[BLEND] = {part: blend.score(judge.examples.batch.near) for part, judge in judges.items()}
     best = scores[stages.judgements[-1].stage]["valid"]
@@ -131,7 +136,7 @@ def train(recorded: Recorded, declaration: Declaration, config: TrainConfig, pro
         valid=valid,
         test=judges.get("test"),
         scores=scores,
-        neighbours=neighbours_before(recorded, declaration, len(recorded)),
+        neighbours=neighbours_before(dataset.recorded, dataset.declaration, len(dataset.recorded)),
     )
     return replace(trained, graded=_graded(trained, progress))
 
