@@ -81,23 +81,29 @@ class Side:
         return cls(stored["how"], float(stored["shift"]), int(stored["cases"]), int(stored["positive"]), **arrays)
 
 
+def rated(label: F64, prior: Prior) -> Side:
+    """The rate of cases f64[N], 0 or 1, mixed with the prior, for everybody; no case gives the prior alone."""
+    cases, positive = len(label), int(label.sum())
+    if cases == 0:
+        return Side.assumed(prior)
+    return Side("rate", float(logit((positive + prior.mean * prior.cases) / (cases + prior.cases))), cases, positive)
+
+
 def learn(columns: F64, label: F64, prior: Prior) -> Side:
     """A side head from cases f64[N, D] and what became of them f64[N], 0 or 1.
 
     Too few cases, or too few of the rarer class, give their rate mixed with the prior; no case gives the prior.
     """
-    cases, positive = len(label), int(label.sum())
-    if cases == 0:
-        return Side.assumed(prior)
-    rate = (positive + prior.mean * prior.cases) / (cases + prior.cases)
+    alone = rated(label, prior)
+    cases, positive = alone.cases, alone.positive
     if cases < LEAST or min(positive, cases - positive) < LEAST_RARE:
-        return Side("rate", float(logit(rate)), cases, positive)
+        return alone
     deviation = columns.std(0)
     mean, scale = columns.mean(0), np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0.0)
     standard = np.clip((columns - mean) * scale, -5.0, 5.0)
     design = np.concatenate((standard, np.ones((cases, 1))), axis=1)
     width = design.shape[1]
     centre, precision = np.zeros(width), np.full(width, RIDGE)
-    centre[-1], precision[-1] = float(logit(rate)), 1e-3
+    centre[-1], precision[-1] = alone.shift, 1e-3
     found = fit(design, label, centre, np.diag(precision))
     return Side("learned", float(found[-1]), cases, positive, mean, scale, found[:-1])

@@ -59,11 +59,13 @@ def _side(what: str, side: Mapping[str, Any]) -> str:
     if side["how"] == "prior":
         return f"Chance that a user {what}: the log tells nothing, so it is assumed: {side['prior']}."
     cases = f"{side['positive']:,} of {side['cases']:,}"
+    judged = side["judged"]
+    if side["how"] == "rate" and judged is not None:
+        return f"Chance that a user {what}: {cases} times, and whom is not told by what is known of users: their rate."
     if side["how"] == "rate":
         return (
             f"Chance that a user {what}: {cases} times, too few to learn whom: their rate, mixed with {side['prior']}."
         )
-    judged = side["judged"]
     return (
         f"Chance that a user {what}: learned from {cases} times; on the newest {judged['cases']:,} "
         f"AUC {_auc(judged['auc'])}, log loss {judged['logloss']:.4f}, "

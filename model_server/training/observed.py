@@ -87,7 +87,7 @@ class Observed:
         All, where that leaves fewer than half: a short log cannot wait.
         """
         over = now_ms + self.window_ms <= (self.last_ms if until_ms is None else until_ms)
-        return over if over.mean() >= 0.5 else np.ones(len(now_ms), np.bool_)
+        return over if 2 * over.sum() >= len(over) else np.ones(len(now_ms), np.bool_)
 
 
 def of_kind(recorded: Recorded, declaration: Declaration, name: str) -> I64:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from model_server.evaluation.calibration import auc, ece, logloss
 from model_server.heads.cells import cells
 from model_server.heads.people import person_columns
-from model_server.heads.sides import COMES, OPENS, OPTS_OUT, Prior, Side, learn
+from model_server.heads.sides import COMES, OPENS, OPTS_OUT, Prior, Side, learn, rated
 from model_server.training.observed import PUSHED, Observed, of_kind
 from model_server.training.requests import Moments
 from streams.features.fold import fold_users
@@ -51,38 +51,43 @@ def fit_sides(
     end_ms = int(chosen.moments.ts_ms[chosen.test[0]]) if len(chosen.test) else observed.last_ms + 1
     came = _after_acts(dataset, observed, end_ms, settings.people)
     pushes = _moments(dataset, _newest(of_kind(recorded, declaration, PUSHED), dataset, end_ms, settings.pushes), 0)
-    known = observed.complete(pushes.now_ms, end_ms) if len(pushes.event) else np.zeros(0, np.bool_)
+    known = observed.complete(pushes.now_ms, end_ms)
     out = observed.opted_out(pushes.user, pushes.now_ms)
     columns, found = _with_relevance(dataset, heads, scorer, pushes, tick)
     item = recorded.item[pushes.event].astype(np.int64)
     opened = observed.opened(pushes.user, item, pushes.now_ms)
     cases: dict[str, tuple[F64, NDArray[np.bool_], Prior]] = {
-        "opens": (columns[known & found], (opened & known)[known & found], OPENS),
+        "opens": (columns[known & found], opened[known & found], OPENS),
         "opts_out": (pushes.columns[known], out[known], OPTS_OUT),
         "comes": (came.columns, observed.came(came.user, came.now_ms), COMES),
     }
     sides, told = {}, {}
     for name, (about, label, prior) in cases.items():
-        sides[name], told[name] = _learned(about, label.astype(np.float64), prior)
+        sides[name], told[name] = learned(about, label.astype(np.float64), prior)
     return sides, told
 
 
-def _learned(columns: F64, label: F64, prior: Prior) -> tuple[Side, dict[str, Any]]:
-    """A head from all cases, and how one from the older ones does on the newest."""
+def learned(columns: F64, label: F64, prior: Prior) -> tuple[Side, dict[str, Any]]:
+    """A head from all cases; a rate where one from the older cases is no better than their rate on the newest.
+
+    Columns f64[N, D] in time order, and what came of them f64[N], 0 or 1.
+    """
     side, cut = learn(columns, label, prior), len(label) - int(len(label) * TOLD)
-    told: dict[str, Any] = {"how": side.how, "cases": side.cases, "positive": side.positive, "prior": prior.words}
+    judged: dict[str, Any] | None = None
     if side.how == "learned":
-        older, newest = learn(columns[:cut], label[:cut], prior), label[cut:]
-        chance = older(columns[cut:])
-        told["judged"] = {
+        chance, newest = learn(columns[:cut], label[:cut], prior)(columns[cut:]), label[cut:]
+        rate = rated(label[:cut], prior)(columns[cut:])
+        judged = {
             "cases": len(newest),
             "share": float(newest.mean()),
             "logloss": logloss(chance, newest),
-            "logloss of the rate": logloss(np.full(len(newest), label[:cut].mean()), newest),
+            "logloss of the rate": logloss(rate, newest),
             "auc": auc(chance, newest > 0),
             "ece": ece(chance, newest),
         }
-    return side, told
+        side = side if judged["logloss"] < judged["logloss of the rate"] else rated(label, prior)
+    told = {"how": side.how, "cases": side.cases, "positive": side.positive, "prior": prior.words}
+    return side, {**told, "judged": judged}
 
 
 def _newest(events: I64, dataset: Dataset, end_ms: int, most: int) -> I64:

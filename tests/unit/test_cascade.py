@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from model_server.blend import default_blend
 from model_server.heads.heads import Heads
 from model_server.heads.logistic import sigmoid
+from model_server.heads.sides import OPENS
 from model_server.selection import Calibration
 from model_server.training.cascade import HeadSettings, Taught, fit_cascade
 from model_server.training.config import TrainConfig
@@ -20,7 +21,7 @@ from model_server.training.heads_told import sentences
 from model_server.training.progress import Silent
 from model_server.training.recorded import RawEvent, Recorded, record
 from model_server.training.requests import Split
-from model_server.training.sides import fit_sides
+from model_server.training.sides import fit_sides, learned
 from model_server.training.train import scorer_of
 from streams.features.declaration import DEFAULT
 from tests.shoplog import raw_events
@@ -101,6 +102,17 @@ def test_cells_that_differ_have_calibrations_of_their_own() -> None:
     assert 1 < found.shift[1] - found.shift[0] < 3  # each is drawn to the other
 
 
+def test_a_side_head_that_is_no_better_than_the_rate_on_the_newest_cases_is_a_rate() -> None:
+    rng = np.random.default_rng(0)
+    columns = rng.normal(size=(1_000, 3))
+    turned = np.where(np.arange(1_000) < 800, columns[:, 0], -columns[:, 0]) > 0
+    for label, how in ((columns[:, 0] > 0, "learned"), (turned, "rate")):
+        side, told = learned(columns, label.astype(np.float64), OPENS)
+        assert (side.how, told["how"], side.positive) == (how, how, label.sum())
+        assert (told["judged"]["logloss"] < told["judged"]["logloss of the rate"]) == (how == "learned")
+        assert (side.width is None) == (how == "rate")
+
+
 def events_with_pushes() -> list[RawEvent]:
     """The small log, and a push to a user every hour; those with an even number open what they get, mostly."""
     events, rng = raw_events(11, users=25, items=80, events=2_500), np.random.default_rng(0)
@@ -160,10 +172,14 @@ def test_the_heads_of_a_log_are_calibrated_and_graded(quiet: Graded) -> None:
 
 def test_without_feedback_opening_and_opting_out_are_assumed_and_coming_is_learned(quiet: Graded) -> None:
     sides = quiet.told["sides"]
-    assert [sides[name]["how"] for name in ("opens", "opts_out", "comes")] == ["prior", "prior", "learned"]
+    assert [sides[name]["how"] for name in ("opens", "opts_out")] == ["prior", "prior"]
+    comes = sides["comes"]
+    better = comes["judged"]["logloss"] < comes["judged"]["logloss of the rate"]
+    assert comes["how"] == ("learned" if better else "rate")
+    assert comes["cases"] > comes["positive"] > 100
     lines = "\n".join(sentences(quiet.told))
     assert "opens the push: the log tells nothing, so it is assumed: one push in twenty" in lines
-    assert "comes anyway: learned from" in lines
+    assert "comes anyway: " in lines
     again = Heads.of(orjson.loads(orjson.dumps(quiet.heads.document())))
     assert again.document() == quiet.heads.document()
 
