@@ -168,12 +168,12 @@ def _favour(pairs: Pairs, shared: Sequence[Shared]) -> F32:
 
     Most counts are equal to others, and a place in a list hides that: what decides there decides the ranking.
     """
-    starts = np.searchsorted(pairs.user, np.arange(len(shared) + 1))
-    favour = np.zeros(len(pairs.key), np.float32)
-    for moment, start, end in zip(shared, starts[:-1], starts[1:], strict=True):
-        events = np.append(moment.windows[:, -1], 0)
-        column = pairs.column[start:end]
-        favour[start:end] = events[np.where(column < moment.size, column, -1)] / (1.0 + events.max())
+    column, starts = pairs.column, np.searchsorted(pairs.user, np.arange(len(shared) + 1))
+    events = np.zeros(len(column), np.float32)
+    for moment, start, end in zip(shared, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        known = start + np.flatnonzero(column[start:end] < moment.size)
+        events[known] = moment.windows[column[known], -1]
+    favour: F32 = np.log1p(events) / np.float32(32)
     return favour
 
 

@@ -19,7 +19,7 @@ from model_server.training.config import TrainConfig
 from model_server.training.progress import Silent
 from model_server.training.recorded import Recorded, until
 from model_server.training.requests import Split
-from model_server.training.train import BLEND, Trained, TrainingError, scorer_of, train
+from model_server.training.train import BLEND, Trained, TrainingError, bar_of, scorer_of, train
 from streams.features.declaration import DEFAULT
 from tests.shoplog import START_MS, raw_events, recorded
 from tests.titled import NAME, library, title
@@ -76,6 +76,25 @@ def test_the_heads_are_fitted_to_what_is_served_and_change_no_score(trained: Tra
         assert {"L", "logloss", "auc", "ece", "field ece", "reliability"} <= set(told[when])
     assert set(told["sides"]) == {"opens", "opts_out", "comes"}
     assert heads.fits(DEFAULT)
+
+
+def test_a_net_must_be_above_the_better_of_the_blend_and_the_best_baseline() -> None:
+    def at(value: float) -> dict[str, dict[str, np.ndarray]]:
+        return {"valid": {"ndcg@10": np.full(3, value)}}
+
+    assert bar_of(0.3, {"popularity": at(0.2), "user frequency": at(0.4)}) == ("user frequency", pytest.approx(0.4))
+    assert bar_of(0.4, {"user frequency": at(0.4)})[0] == BLEND
+
+
+def test_the_report_says_what_the_bundle_was_held_against(log: Recorded, trained: Trained) -> None:
+    told = report.report(trained, log, 0)
+    assert f"above {trained.bar.name} ({trained.bar.value:.4f}) on valid" in report.sentences(told)[-1]
+    kept = {**told, "served": BLEND, "bar": {"name": "user frequency", "value": 0.4}}
+    assert report.sentences(kept)[-1].startswith(
+        "No stage is above user frequency (0.4000) on valid: the bundle serves"
+    )
+    before = {name: value for name, value in told.items() if name != "bar"}
+    assert f"above {BLEND} (" in report.sentences(before)[-1]
 
 
 def test_a_training_ranks_better_than_what_serves_before_it(trained: Trained) -> None:
