@@ -173,8 +173,7 @@ def _favour(pairs: Pairs, shared: Sequence[Shared]) -> F32:
     for moment, start, end in zip(shared, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
         known = start + np.flatnonzero(column[start:end] < moment.size)
         events[known] = moment.windows[column[known], -1]
-    favour: F32 = np.log1p(events) / np.float32(32)
-    return favour
+    return (np.log1p(events) / 32).astype(np.float32)
 
 
 def _new(shared: Sequence[Shared], items: ItemState) -> list[I32]:

@@ -19,7 +19,7 @@ from model_server.training.config import TrainConfig
 from model_server.training.progress import Silent
 from model_server.training.recorded import Recorded, until
 from model_server.training.requests import Split
-from model_server.training.train import BLEND, Trained, TrainingError, bar_of, scorer_of, train
+from model_server.training.train import BLEND, Bar, Trained, TrainingError, bar_of, scorer_of, train
 from streams.features.declaration import DEFAULT
 from tests.shoplog import START_MS, raw_events, recorded
 from tests.titled import NAME, library, title
@@ -82,8 +82,8 @@ def test_a_net_must_be_above_the_better_of_the_blend_and_the_best_baseline() -> 
     def at(value: float) -> dict[str, dict[str, np.ndarray]]:
         return {"valid": {"ndcg@10": np.full(3, value)}}
 
-    assert bar_of(0.3, {"popularity": at(0.2), "user frequency": at(0.4)}) == ("user frequency", pytest.approx(0.4))
-    assert bar_of(0.4, {"user frequency": at(0.4)})[0] == BLEND
+    assert bar_of(0.25, {"popularity": at(0.125), "user frequency": at(0.5)}) == Bar("user frequency", 0.5)
+    assert bar_of(0.5, {"user frequency": at(0.5)}) == Bar(BLEND, 0.5)
 
 
 def test_the_report_says_what_the_bundle_was_held_against(log: Recorded, trained: Trained) -> None:

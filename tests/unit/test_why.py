@@ -4,8 +4,9 @@ import io
 
 from rich.console import Console
 
+from model_server import why
 from model_server.decision_log import DecisionRecord
-from model_server.why import readable, show
+from model_server.why import readable
 from schemas.decisions import Chosen, Decision, Step
 from schemas.recommendations import Scores, Versions
 
@@ -16,7 +17,7 @@ def shown(chosen: Chosen, *steps: Step) -> str:
         versions=Versions("m", "7", "p"), mode="live", run_id="r",
     )  # fmt: skip
     text = io.StringIO()
-    show(Console(file=text, width=160, highlight=False), [DecisionRecord(1, b"", decision)])
+    Console(file=text, width=160, highlight=False).print(why.shown(DecisionRecord(1, b"", decision)))
     return text.getvalue()
 
 
