@@ -47,7 +47,11 @@ def item_counters(declaration: Declaration, view: ItemView, repeat: F32) -> F32:
 
 
 def scene_counters(declaration: Declaration, view: ItemView, at: I64, scene: NDArray[np.uint8]) -> F32:
-    """Counters f32[B, C, 2 P] of view rows `at` i64[B, C] under scene u8[B, S]; an unknown code counts nothing."""
+    """Counters f32[B, C, 2 P] of view rows `at` i64[B, C] under scene u8[B, S].
+
+    Under an unknown code stands what the item's own events see on average, so that whoever tells no scene is not taken
+    for one in whose scene nobody does anything.
+    """
     fields = declaration.profile_names
     counted = np.empty((*at.shape, 2 * len(fields)), np.float32)
     total = np.maximum(view.profiles["hour"].sum(1), 1)[at]
@@ -57,10 +61,19 @@ def scene_counters(declaration: Declaration, view: ItemView, at: I64, scene: NDA
         events = profile[at, code]
         if name == "hour":
             events = events + profile[at, _around(code, -1)] + profile[at, _around(code, 1)]
-        events = np.where(code > 0, events, np.float32(0))
+        if not code.all():
+            events = np.where(code > 0, events, _usual(profile, 3 if name == "hour" else 1)[at])
         np.log1p(events, out=counted[..., i])
         np.divide(events, total, out=counted[..., len(fields) + i])
     return counted
+
+
+def _usual(profile: F32, width: int) -> F32:
+    """Events f32[R] under the code of one of the item's own events, drawn at random; `width` codes count together."""
+    known = profile[:, 1:]
+    near = known if width == 1 else known + np.roll(known, 1, axis=1) + np.roll(known, -1, axis=1)
+    usual: F32 = (known * near).sum(1) / np.maximum(known.sum(1), np.float32(1))
+    return usual
 
 
 def _around(code: I64, step: int) -> I64:
