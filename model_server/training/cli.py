@@ -103,7 +103,8 @@ def _go_on(
     from model_server.model_folder import current_version
     from model_server.text.back_end import TextError
     from model_server.training import incremental_report, report
-    from model_server.training.incremental import IncrementalConfig, TrainingError, go_on
+    from model_server.training.dataset import TrainingError
+    from model_server.training.incremental import IncrementalConfig, go_on
 
     version = current_version(folder)
     if version is None:

@@ -30,9 +30,9 @@ def drifts(values: F64, ts_ms: I64) -> list[Drift]:
     """Changes of the mean of `values` f64[N] in 0..1, in time order `ts_ms` i64[N] (Bifet and Gavaldà, 2007)."""
     from river.drift import ADWIN
 
-    window, found, start = ADWIN(delta=DELTA), [], 0
+    window, found, start = ADWIN(delta=DELTA), [], 0  # type: ignore[no-untyped-call]
     for number, value in enumerate(values.tolist()):
-        window.update(value)
+        window.update(value)  # type: ignore[no-untyped-call]
         if window.drift_detected:
             end = number + 1
             changed = max(end - int(window.width), start + 1)  # what ADWIN still holds came after the change

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -151,13 +151,14 @@ def _learned(
     optimiser = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=stage.decay)
     passes = stage.epochs(len(learn))
     steps = passes * -(-len(learn) // stage.batch)
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / max(1.0, config.averaged * steps)))
+    fading = get_ema_multi_avg_fn(1 - 1 / max(1.0, config.averaged * steps))  # type: ignore[no-untyped-call]
+    average = AveragedModel(net, multi_avg_fn=fading)
     generator = np.random.default_rng(config.train.seed)
     for number in range(1, passes + 1):
         lists = batches(learn, stage.batch, valid.history, valid.device, generator)
         loss = one_pass(net, lists, optimiser, lambda: average.update_parameters(net))
         progress.says(f"{STAGE:<12} pass {number:>2} of {passes:<2}  loss {loss:.4f}")
-    averaged: Net = average.module
+    averaged = cast("Net", average.module)
     after = valid.value(averaged)
     return averaged, Judgement(STAGE, passes, before, after, []), time.process_time() - began
 

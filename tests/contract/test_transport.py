@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -19,7 +19,6 @@ from streams.chunks.audit import Audit
 from streams.chunks.chunk import Chunk
 from streams.chunks.chunking import Start
 from streams.chunks.holes import Holes
-from streams.chunks.thread import StampingThread
 from streams.chunks.topic_ids import topic_facts
 from tests.contract.reader import Reader
 
@@ -135,7 +134,7 @@ async def test_a_seek_while_nothing_is_assigned_is_left_to_the_next_assignment(
     await send(kafka, topic, numbered(40))
     await reader.app.start()
     await until(lambda: len(reader.records) == 40)
-    thread = cast("StampingThread", reader.consumer._thread)
+    thread = reader.consumer._thread
 
     async def seek_unassigned() -> tuple[int | None, int]:
         consumer = thread._ensure_consumer()

@@ -12,7 +12,8 @@ from model_server.model_folder import current_version, make_current
 from model_server.training import report
 from model_server.training.cli import main
 from model_server.training.config import TrainConfig
-from model_server.training.incremental import Continued, IncrementalConfig, TrainingError, go_on
+from model_server.training.dataset import TrainingError
+from model_server.training.incremental import Continued, IncrementalConfig, go_on
 from model_server.training.progress import Silent
 from model_server.training.recorded import Recorded, until
 from model_server.training.requests import Split

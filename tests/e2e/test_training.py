@@ -108,7 +108,7 @@ def test_a_training_with_titles_makes_a_bundle_that_reads_them(log: Recorded, tm
     projection = fitted(NAME, raw, 8)
     config = dataclasses.replace(TINY, lists=150, encoder=None, projection=projection, model_dir=tmp_path)
     with_titles = train(named, DEFAULT, config, Silent())
-    told = report.report(with_titles, named, {}, 0)
+    told = report.report(with_titles, named, 0)
     assert told["titles"] == NAME
     bundle = report.bundle_of(with_titles, DEFAULT, told, 0)
     save(tmp_path, bundle)

@@ -162,13 +162,8 @@ def figures(sampler: Sampler, verdict: Verdict, length_s: float) -> list[Figure]
 
 def _held_figures(sampler: Sampler) -> Iterable[Figure]:
     active, full = sampler.active or sampler.full, sampler.full
-    yield figure(
-        "redis_bytes_per_active_user",
-        active and active.row_bytes,
-        "bytes",
-        (AT_MOST, USER_BYTES),
-        active.how if active else "not seen",
-    )
+    row_bytes, how = (None, "nobody did anything") if active is None else (active.row_bytes, active.how)
+    yield figure("redis_bytes_per_active_user", row_bytes, "bytes", (AT_MOST, USER_BYTES), how)
     if full is not None:
         yield figure("redis_bytes_per_full_user", full.row_bytes, "bytes", None, full.how)
         about = "everybody is pushed for every event here; the last 32 are kept"
