@@ -76,7 +76,7 @@ def _compared(told: Mapping[str, Any]) -> str:
     if told["scene permuted"] is not None:
         text += (
             "\n\n“no scene”: trained and judged with every counter and token of the scene at nothing. "
-            "“scene permuted”: the placebo, trained under the scene of another request of the same user "
+            "“scene permuted”: the placebo, trained under the scene of another visit of the same user "
             f"({told['scene permuted']:.0%} of the lists have another one), judged under the right one. What the scene "
             "is worth must be gone in it."
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from model_server.counters.names import scene_names
 from model_server.retrieval.merge import Candidates
 from model_server.training.examples import CHUNK, Examples, Sampling, build_lists, joined, labelled
+from model_server.training.requests import REFRESH_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,24 +45,43 @@ class Placebo(NamedTuple):
 
 
 def placebo(dataset: Dataset, seed: int, tick: Callable[[int], object] = lambda _: None) -> Placebo:
-    """The training lists built again, each request under the scene of another one of its user.
+    """The training lists built again, each request under the scene of another visit of its user.
 
-    Candidates, counters and tokens all see that scene. A user with one list has no other scene and keeps it.
+    Candidates, counters and tokens all see that scene. A user with one visit has no other scene and keeps it.
     """
     learn = dataset.learn
-    other = permutation(dataset.chosen.moments.user[learn.request], seed)
+    moments = dataset.chosen.moments
+    other = permutation(moments.user[learn.request], moments.ts_ms[learn.request], seed)
     scenes = learn.batch.scene[other]
     sampling = Sampling(dataset.config.width, dataset.config.seed)
     built = build_lists(dataset.replay(), dataset.chosen.moments, learn.request, sampling, tick, scenes)
     return Placebo(built, float((scenes != learn.batch.scene).any(1).mean()))
 
 
-def permutation(user: I64, seed: int) -> I64:
-    """Positions i64[N] permuted within each user, by one step of a shuffled round: nobody with two keeps the own."""
+def permutation(user: I64, ts_ms: I64, seed: int) -> I64:
+    """For each of N requests another one of its user, of another visit, position i64[N]; the own where there is none.
+
+    Requests of one visit, less than half an hour apart, have one scene: each would get its own back. Visits are taken
+    round by one step of a shuffled circle, and a request gets the place that it has in its own.
+    """
+    order = np.lexsort((ts_ms, user))
+    begins = np.ones(len(order), np.bool_)
+    begins[1:] = (user[order][1:] != user[order][:-1]) | (np.diff(ts_ms[order]) >= REFRESH_MS)
+    start = np.flatnonzero(begins)
+    size = np.diff(np.append(start, len(order)))
+    visit = np.cumsum(begins) - 1
+    other = _around(user[order][start], seed)[visit]
+    place = np.arange(len(order)) - start[visit]
+    found = np.empty(len(order), np.int64)
+    found[order] = order[start[other] + place % size[other]]
+    return found
+
+
+def _around(user: I64, seed: int) -> I64:
+    """For each of V visits, in the order of users, the next one of its user in a shuffled circle."""
     order = np.lexsort((np.random.default_rng(seed).random(len(user)), user))
-    ordered = user[order]
-    start = np.searchsorted(ordered, ordered)
-    end = np.searchsorted(ordered, ordered, side="right")
+    start = np.searchsorted(user, user)
+    end = np.searchsorted(user, user, side="right")
     following = np.arange(len(user)) + 1
     other = np.empty(len(user), np.int64)
     other[order] = order[np.where(following < end, following, start)]

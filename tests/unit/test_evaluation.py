@@ -127,13 +127,18 @@ def test_ease_is_built_of_the_past_and_renewed_in_the_test(dataset: Dataset) -> 
     np.testing.assert_array_equal(fitted.score(first), expected)
 
 
-def test_scenes_move_within_the_user_and_nobody_with_two_keeps_the_own() -> None:
-    user = np.array([3, 1, 3, 2, 3, 1])
+def test_scenes_come_from_another_visit_of_the_user_where_there_is_one() -> None:
+    user = np.array([3, 1, 3, 2, 3, 1, 3, 2])
+    minute = np.array([0, 0, 10, 0, 100, 200, 30, 9])  # two visits of user 3, two of user 1, one of user 2
+    visit = np.array([0, 0, 0, 0, 1, 1, 0, 0])
     for seed in range(5):
-        other = permutation(user, seed)
-        assert sorted(other) == list(range(6))
+        other = permutation(user, 60_000 * minute, seed)
         assert (user[other] == user).all()
-        assert [int(n) for n in np.flatnonzero(other == np.arange(6))] == [3]
+        assert (visit[other] != visit)[user != 2].all()
+        assert other[user == 2].tolist() == [3, 7]
+    many = np.repeat(np.arange(50), 8)
+    hours = np.tile(np.arange(8), 50) * 3_600_000
+    assert sorted(permutation(many, hours, 1)) == list(range(400))
 
 
 def test_the_placebo_changes_the_scene_and_what_is_counted_under_it(dataset: Dataset) -> None:
