@@ -59,7 +59,12 @@ async def test_a_cold_item_is_proposed_for_its_title_before_anybody_clicked_it(
     raw = reading.vectors(titles)
     told = LiveTitles(fitted(NAME if family == "words" else name_of("minilm"), raw, 8))
     await shop.list_items(*[Item(f"i{n}", title=title, price=1.0) for n, title in enumerate(KNOWN)])
-    env = {"KAIROS_MODEL_DIR": f"{tmp_path}", "KAIROS_MINIMUM_GAP_S": "0", "KAIROS_MIN_SCORE": "0.001"}
+    env = {
+        "KAIROS_MODEL_DIR": f"{tmp_path}",
+        "KAIROS_MINIMUM_GAP_S": "0",
+        "KAIROS_MIN_SCORE": "0.001",
+        "KAIROS_MIN_GRADE": "not_recommended",
+    }
     async with shop.serving(TitledSource(told), **env):
         await shop.affect({"user_id": "u1", "item_id": "i0", "kind": "browse"})
         await until(lambda: decided(shop, 1))
