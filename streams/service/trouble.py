@@ -37,6 +37,8 @@ _PASSING = (
     OSError,
     asyncio.TimeoutError,
 )
+_MOVING = "non local key"
+"""In what a node of a Cluster answers to a script whose slot is on its way to another node."""
 # Error words that redis-py has no class for where they come out of a script.
 _PASSING_WORDS = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNKILLABLE ", "TRYAGAIN ", "CLUSTERDOWN ", "LOADING ", "OOM ")
 
@@ -72,4 +74,5 @@ def passes(error: BaseException) -> bool:
     """Whether trying the same call again later can help; a login that is refused counts among connection errors."""
     if isinstance(error, AuthenticationError | AuthorizationError):
         return False
-    return isinstance(error, _PASSING) or said(error).startswith(_PASSING_WORDS)
+    text = said(error)
+    return isinstance(error, _PASSING) or text.startswith(_PASSING_WORDS) or _MOVING in text

@@ -33,6 +33,7 @@ AWAY = exceptions.ConnectionError("away")
         exceptions.ResponseError("NOREPLICAS Not enough good replicas to write."),
         exceptions.ResponseError("Command # 2 (SET u7 x) of pipeline caused error: BUSY Redis is busy."),
         exceptions.ResponseError("Command # 33 (SET u7 x) of pipeline caused error: ('BUSY Redis is busy.',)"),
+        exceptions.ResponseError("Attempted to access a non local key in a cluster node script: on @user_script: 3"),
         ConnectionRefusedError(111, "Connection refused"),
         TimeoutError(),
     ],
