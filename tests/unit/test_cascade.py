@@ -93,13 +93,18 @@ def test_a_calibration_that_holds_is_kept_and_one_that_moves_is_not() -> None:
     assert (moved.slope.tolist(), moved.shift.tolist()) == ([1, 1], [0, 0])
 
 
-def test_cells_that_differ_have_calibrations_of_their_own() -> None:
+def test_cells_that_differ_have_calibrations_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     whole = step_of(rng, [1.0] * 4, [0.0] * 4)
     label = rng.random(len(whole.z)) < sigmoid(whole.z + np.where(whole.cell == 1, 1.5, -1.5))
-    found, how = guarded(whole._replace(label=label.astype(np.float64)), 2)
+    step = whole._replace(label=label.astype(np.float64))
+    found, how = guarded(step, 2)
     assert how == BY_CELL
-    assert 1 < found.shift[1] - found.shift[0] < 3  # each is drawn to the other
+    monkeypatch.setattr("model_server.heads.cells.SHRINK", 0.0)
+    alone, _ = guarded(step, 2)
+    apart, drawn = (float(c.shift[1] - c.shift[0]) for c in (alone, found))
+    assert apart == pytest.approx(3, abs=0.3)
+    assert 0.3 * apart < drawn < 0.8 * apart, "each is drawn to the other"
 
 
 def test_a_side_head_that_is_no_better_than_the_rate_on_the_newest_cases_is_a_rate() -> None:
