@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a machine with make and Python 3.11, 3.12 or 3.13 is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-long faults soak bench bench-peers bench-model bench-operations proof demo lock clean fetch
+.PHONY: help setup check test test-long test-text faults soak bench bench-peers bench-model bench-operations proof demo lock clean fetch
 SHELL := /bin/bash
 
 BIN := .venv/bin
@@ -47,6 +47,12 @@ test: $(STAMP) fetch ## every test but the few long ones, against real Kafkas an
 
 test-long: $(STAMP) fetch ## the tests that `make test` leaves out: minutes of kills between the steps of a promotion
 	$(BIN)/pytest -m long
+
+test-text: $(STAMP) fetch ## the back ends for titles, which CI skips: 175 MB of wheels, in an environment of their own
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/text-venv
+	$(BIN)/uv pip install --quiet --python build/text-venv/bin/python --require-hashes -r requirements/all.txt -r requirements/text.txt
+	$(BIN)/uv pip install --quiet --python build/text-venv/bin/python --no-deps --no-build-isolation --editable .
+	KAIROS_TEST_TEXT=1 build/text-venv/bin/python -m pytest tests/unit/test_title_back_ends.py tests/e2e/test_cold_items.py
 
 faults: $(STAMP) fetch ## random faults over real servers, every row judged; SEED=n RUNS=k JOBS=j
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(JOBS),--jobs $(JOBS))

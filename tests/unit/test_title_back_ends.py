@@ -1,6 +1,7 @@
 """The back ends for titles: chosen by what is installed and by the titles, unpacked right, and told when missing."""
 
 import dataclasses
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -157,7 +158,8 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 
 
 def needs(family: Family) -> None:
-    if not installed(family):
+    # `make test-text` has installed them: there a skip would hide that they are gone.
+    if not installed(family) and "KAIROS_TEST_TEXT" not in os.environ:
         pytest.skip(f"the back end {family} is not installed: pip install 'kairos-push[text]' (175 MB)")
 
 
