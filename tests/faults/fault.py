@@ -50,8 +50,9 @@ class Fault:
     """`target` is what it acts on: a plan never has two faults of one target at the same time.
 
     lasts_s: shortest and longest time between inject and heal; layouts: stages that have what it acts on;
-    needs: what the stage must be built with; forgets: Redis may lose acknowledged writes; cuts: the log loses records
-    that an earlier fence needs; exits: codes with which processes may end by themselves under it.
+    needs: what the stage must be built with; forgets: Redis may lose acknowledged writes; takes_back: Kafka may abort a
+    transaction whose commit it has acknowledged; cuts: the log loses records that an earlier fence needs; exits: codes
+    with which processes may end by themselves under it.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Fault:
     layouts: frozenset[Layout] = EVERYWHERE
     needs: frozenset[str] = frozenset()
     forgets: bool = False
+    takes_back: bool = False
     cuts: bool = False
     exits: frozenset[int] = frozenset()
     available: Callable[[], str | None] = field(default=lambda: None)
@@ -80,6 +82,7 @@ def fault(
     layouts: frozenset[Layout] = EVERYWHERE,
     needs: tuple[str, ...] = (),
     forgets: bool = False,
+    takes_back: bool = False,
     cuts: bool = False,
     exits: tuple[int, ...] = (),
     available: Callable[[], str | None] = lambda: None,
@@ -92,7 +95,7 @@ def fault(
         about = " ".join((body.__doc__ or "").split())
         FAULTS[name] = Fault(
             name, target, about, inject, ending, lasts_s, layouts,
-            frozenset(needs), forgets, cuts, frozenset(exits), available,
+            frozenset(needs), forgets, takes_back, cuts, frozenset(exits), available,
         )  # fmt: skip
         return inject
 

@@ -14,11 +14,11 @@ from tests.faults.truth import Place
 QUIET_S = 2.0
 
 
-async def read(kafka: str, places: Iterable[Place]) -> dict[Place, list[Any]]:
-    """Every committed record of these partitions, in order."""
+async def read(kafka: str, places: Iterable[Place], *, committed: bool = True) -> dict[Place, list[Any]]:
+    """Every record of these partitions, in order; with `committed=False` the aborted ones too."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka, enable_auto_commit=False, isolation_level="read_committed",
-        max_partition_fetch_bytes=8 << 20,
+        bootstrap_servers=kafka, enable_auto_commit=False, max_partition_fetch_bytes=8 << 20,
+        isolation_level="read_committed" if committed else "read_uncommitted",
     )  # fmt: skip
     await consumer.start()
     try:

@@ -17,7 +17,7 @@ BACK_EXITS = (EXIT_STUCK, EXIT_AGAIN)
 """Stuck: aiokafka's coordination ends for good when the only broker has just come back and names no brokers at all."""
 
 
-@fault("kafka", lasts_s=(2, 6), layouts=ONE_BROKER, exits=BACK_EXITS)
+@fault("kafka", lasts_s=(2, 6), layouts=ONE_BROKER, takes_back=True, exits=BACK_EXITS)
 async def broker_stopped(stage: Stage, random: Random) -> AsyncIterator[None]:
     """The only broker is shut down in order (SIGTERM) and comes back."""
     (broker,) = stage.servers.brokers

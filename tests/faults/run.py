@@ -25,7 +25,8 @@ from tests.faults.plan import AFTER_S, Plan, Planned
 from tests.faults.stage import PARTITIONS, Stage
 from tests.faults.supervised import Supervised
 from tests.faults.traffic import GOOD
-from tests.faults.verdict import Verdict, judge_exits, judge_letters, judge_log, judge_rows
+from tests.faults.truth import Place
+from tests.faults.verdict import Verdict, judge_exits, judge_letters, judge_log, judge_rows, must_have_forgotten
 from tests.faults.watch import AWAY, Span, Watch, idle_s, places, recoveries_s, stuck_s, went_back
 
 DRAIN_S = 120.0
@@ -144,7 +145,7 @@ class Run:
             verdict.complain(1, f"standstill of the model workers of {verdict.idle_s:.0f} s with users due")
         logs = (path.read_text(errors="replace") for process in stage.workers for path in process.logs())
         noticed = went_back(watch.samples) or any(REWOUND.search(text) for text in logs)
-        if any(fault.forgets for fault in self.faults) and not noticed:
+        if must_have_forgotten(self.lasted) and not noticed:
             verdict.complain(1, "fault without effect: no fence went back")
 
     async def _judge(self, stage: Stage, verdict: Verdict) -> None:
@@ -163,7 +164,7 @@ class Run:
             stored = await tables.read(stage, redis)
         finally:
             await redis.aclose()
-        judge_log(verdict, stage.truth, counted)
+        judge_log(verdict, stage.truth, counted, await self._aborted(stage))
         await asyncio.to_thread(judge_rows, verdict, counted, stored, topics.items)
         judge_letters(verdict, counted, [r for place in letters for r in found[place]])
         good = [r for place, records in counted.items() if place[0] != topics.items for r in records]
@@ -171,6 +172,12 @@ class Run:
         sent, decided = ([r for place in answers if place[0] == t for r in found[place]] for t in
                          (topics.recommendations, topics.decisions))  # fmt: skip
         judge_answers(verdict, events, [r for r in sent if _ours(r, stage.namespace)], decided)
+
+    async def _aborted(self, stage: Stage) -> dict[Place, list[Any]]:
+        """The log with what was aborted, where Kafka may have aborted what it had acknowledged; else nothing."""
+        if self.plan.load.transactional and any(fault.takes_back for fault in self.faults):
+            return await log.read(stage.servers.kafka, places(stage), committed=False)
+        return {}
 
 
 def _starts_s(processes: Sequence[Supervised]) -> list[float]:

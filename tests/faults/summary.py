@@ -40,6 +40,7 @@ class Result:
         v = self.verdict
         slowest = f"{max(v.recoveries_s):.1f} s" if v.recoveries_s else "–"
         ends = "".join(f", {process} ended with {code}" for process, code in v.exits)
+        ends += f", {v.taken_back} taken back by Kafka" if v.taken_back else ""
         tail = f"{v.events} events, {v.candidates} candidates, recovered in {slowest}, {self.seconds:.0f} s{ends}"
         return f"{'[green]✓[/]' if self.right else '[red]✗[/]'} {head}: {tail}"
 
@@ -82,5 +83,9 @@ def figures(results: Sequence[Result], skipped: Mapping[str, str]) -> list[Figur
             "longest time without a decision while users were due and no fault",
         ),
         figure("exits_stuck", ended.count(EXIT_STUCK), "", None, f"by the liveness rule; {len(ended)} exits in all"),
+        figure(
+            "taken_back", sum(v.taken_back for v in verdicts), "", None,
+            "records of transactions that Kafka acknowledged and aborted: a lone broker that shuts down",
+        ),
         figure("skipped", len(skipped), "", None, "; ".join(f"{k}: {v}" for k, v in skipped.items()) or "no fault"),
     ]  # fmt: skip

@@ -25,6 +25,8 @@ from tests.faults.watch import Span
 
 SHOWN = 5
 LEFT_BEHIND_S = 90.0
+BACK_S = 15.0
+"""For so long after a fault of the brokers the producers may not have written again."""
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Verdict:
     lost, doubled: events by the totals of users and kinds, missing and superfluous; wrong_rows: rows of users, items
     and catalogue that differ in anything; unburied: poison without a dead letter; twins: items pushed twice to one user
     under different dedup keys; orphans: candidates without their decision; unanswered: affected users without any;
+    taken_back: records of commits that Kafka acknowledged and aborted;
     stuck_s, idle_s: longest standstill of a partition, and of the model workers, with work waiting and nothing broken;
     exits: processes that ended by themselves, and with what.
     """
@@ -46,6 +49,7 @@ class Verdict:
     twins: int = 0
     orphans: int = 0
     unanswered: int = 0
+    taken_back: int = 0
     candidates: int = 0
     recoveries_s: list[float] = field(default_factory=list)
     stuck_s: float = 0.0
@@ -64,13 +68,22 @@ class Verdict:
 Log = Mapping[Place, Sequence[Any]]
 
 
-def judge_log(verdict: Verdict, truth: Truth, log: Log) -> None:
-    """Everything acknowledged is still in the log: else the run says nothing about the tables."""
-    missing = []
-    for place, records in truth.records.items():
-        kept = {record.offset: record.value for record in log.get(place, ())}
-        missing += [(*place, offset) for offset, record in records.items() if kept.get(offset, b"?") != record.value]
-    verdict.complain(len(missing), "acknowledged records are not in the log", missing)
+def judge_log(verdict: Verdict, truth: Truth, log: Log, aborted: Log) -> None:
+    """Everything acknowledged is still in the log: else the run says nothing about the tables.
+
+    `aborted`: the log with what was aborted, where Kafka itself may take a commit back that it has acknowledged: the
+    coordinator of a lone broker that shuts down finds no leader, takes the partitions for deleted, and completes the
+    transaction without its markers; the transaction is aborted when its time is over. Such records are counted apart.
+    """
+    acknowledged = {(*place, o, r.value) for place, records in truth.records.items() for o, r in records.items()}
+    missing = acknowledged - _contents(log)
+    gone = missing - _contents(aborted)
+    verdict.taken_back = len(missing - gone)
+    verdict.complain(len(gone), "acknowledged records are not in the log", sorted(where[:3] for where in gone))
+
+
+def _contents(log: Log) -> set[tuple[str, int, int, bytes]]:
+    return {(*place, record.offset, record.value) for place, records in log.items() for record in records}
 
 
 def judge_rows(verdict: Verdict, log: Log, tables: Tables, items_topic: str) -> None:
@@ -150,3 +163,10 @@ def judge_exits(verdict: Verdict, lasted: Sequence[tuple[Fault, Span]], exits: S
 def _explains(fault: Fault, span: Span, end: Exit) -> bool:
     """Whether a process may end so at that time: what a fault left behind may end it until the liveness rule has."""
     return end.code in fault.exits and span[0] <= end.at_s <= span[1] + LEFT_BEHIND_S
+
+
+def must_have_forgotten(lasted: Sequence[tuple[Fault, Span]]) -> bool:
+    """Whether Redis must have lost a write: not where Kafka was away at the time, and nothing was written."""
+    away = [span for fault, span in lasted if fault.target == "kafka"]
+    lost = [span for fault, span in lasted if fault.forgets]
+    return any(all(back + BACK_S < start or end < gone for gone, back in away) for start, end in lost)

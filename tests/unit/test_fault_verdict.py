@@ -21,7 +21,7 @@ from tests.faults.supervised import Exit, last_words
 from tests.faults.tables import Tables
 from tests.faults.traffic import BAD, GOOD, TRUTH, Outgoing
 from tests.faults.truth import Truth
-from tests.faults.verdict import Verdict, judge_exits, judge_letters, judge_log, judge_rows
+from tests.faults.verdict import Verdict, judge_exits, judge_letters, judge_log, judge_rows, must_have_forgotten
 
 T_MS = 1_764_000_000_000
 CLICKS = ("clicks", 0)
@@ -87,8 +87,17 @@ def test_what_kafka_acknowledged_must_be_in_the_log() -> None:
     truth.acknowledge(CLICKS, 4, Outgoing("clicks", record.key, record.value, GOOD), 1.0)
     for log, complaints in (({CLICKS: [record]}, 0), ({CLICKS: []}, 1), ({CLICKS: [click(4, "other")]}, 1)):
         verdict = Verdict()
-        judge_log(verdict, truth, log)
-        assert len(verdict.complaints) == complaints
+        judge_log(verdict, truth, log, {})
+        assert (len(verdict.complaints), verdict.taken_back) == (complaints, 0)
+
+
+def test_a_commit_that_kafka_took_back_is_told_apart_from_a_record_that_is_gone() -> None:
+    truth, record = Truth(), click(4)
+    truth.acknowledge(CLICKS, 4, Outgoing("clicks", record.key, record.value, GOOD), 1.0)
+    for aborted, complaints in (({CLICKS: [record]}, 0), ({CLICKS: []}, 1), ({CLICKS: [click(4, "other")]}, 1)):
+        verdict = Verdict()
+        judge_log(verdict, truth, {CLICKS: []}, aborted)
+        assert (len(verdict.complaints), verdict.taken_back) == (complaints, 1 - complaints)
 
 
 def test_a_record_waits_from_its_acknowledgement_until_the_fence_is_there() -> None:
@@ -183,3 +192,11 @@ def test_the_last_words_are_those_of_most_weight() -> None:
     assert last_words(log) == SAID
     assert last_words("10:00:01 info    streams.app: bye") == "10:00:01 info    streams.app: bye"
     assert last_words("") == ""
+
+
+def test_redis_must_have_lost_a_write_unless_kafka_was_away_meanwhile() -> None:
+    lost, away = FAULTS["redis-failover-to-a-lagging-replica"], FAULTS["broker-killed"]
+    assert must_have_forgotten([(lost, (10.0, 20.0))])
+    assert not must_have_forgotten([(away, (10.0, 20.0))])
+    for span, expected in (((5.0, 12.0), False), ((0.0, 2.0), False), ((21.0, 22.0), True), ((-30.0, -20.0), True)):
+        assert must_have_forgotten([(lost, (10.0, 20.0)), (away, span)]) is expected
