@@ -126,7 +126,7 @@ class Ranker(Protocol):
 
 
 class RankerSource(Protocol):
-    """Where the worker gets its ranker: `model_server.bundle.BundleWatcher(folder | None, declaration, device)`.
+    """Where the worker gets its ranker: `model_server.bundle_watcher.BundleWatcher`.
 
     Before any bundle exists `current` is the blend ranker, so a worker never waits for a training.
     """

@@ -128,17 +128,18 @@ def _keep(
     """Write the bundle and the report, bring the bundle into force where it may, and say what it is worth."""
     from model_server.bundle import save
     from model_server.model_folder import make_current
-    from model_server.training import report
+    from model_server.training import card, report
 
     now_ms = time.time_ns() // 1_000_000
     bundle = report.bundle_of(trained, trained.dataset.declaration, told, now_ms)
-    path = save(folder, bundle)
+    path = save(folder, bundle, card.files(bundle.version, told))
     if not arguments.no_promote:
         make_current(folder, bundle.version, "train", now_ms)
     bars.table(report.table(told))
     for line in lines:
         bars.says(line)
     _write(arguments.report, {"bundle": str(path), "version": bundle.version, **told})
+    bars.says(f"Its card: {path / card.PAGE}.")
     bars.says(f"Wrote {path}, {'not in force: see `kairos models`' if arguments.no_promote else 'in force now'}.")
 
 
