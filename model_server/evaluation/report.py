@@ -31,7 +31,6 @@ def report(found: Evaluation, log: str, sources: str | None) -> dict[str, Any]:
     """Everything worth keeping of an evaluation of the log called `log`; `sources` is their commit when it began."""
     dataset, test = found.dataset, found.test
     outcomes = found.outcomes
-    ndcg = {name: outcome.metrics[METRIC] for name, outcome in outcomes.items()}
     return {
         "log": log,
         "commit": sources,
@@ -63,13 +62,15 @@ def report(found: Evaluation, log: str, sources: str | None) -> dict[str, Any]:
         },
         "chances": {name: outcome.chances for name, outcome in outcomes.items() if outcome.chances is not None},
         "warnings": _warnings(found),
-        "by hour": by_value(dataset.declaration, test.batch.scene, "hour", ndcg),
-        "by scene": {
-            field: table
-            for field in dataset.declaration.delta_fields
-            if len(table := by_value(dataset.declaration, test.batch.scene, field, ndcg)) > 1
-        },
+        "by hour": _by_value(found, "hour"),
+        "by scene": {f: table for f in dataset.declaration.delta_fields if len(table := _by_value(found, f)) > 1},
     }
+
+
+def _by_value(found: Evaluation, field: str) -> dict[str, Any]:
+    """NDCG@10 of every ranker under each value of a scene field."""
+    ndcg = {name: outcome.metrics[METRIC] for name, outcome in found.outcomes.items()}
+    return by_value(found.dataset.declaration, found.test.batch.scene, field, ndcg)
 
 
 def pairs(outcomes: Mapping[str, Outcome]) -> list[tuple[str, str]]:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.counters.names import CATEGORY, OWN, PRICE, REQUEST, TITLES, TOGETHER, item_names, scene_names
+from model_server.counters.groups import SCENE, counter_groups
 from model_server.evaluation.groups import by_value
 from model_server.evaluation.intervals import interval
-from model_server.evaluation.scene import MOMENT
 from model_server.training.examples import Examples
 from model_server.training.train import judge_of
 
@@ -19,11 +18,9 @@ if TYPE_CHECKING:
     from model_server.counters.batch import CountedBatch
     from model_server.ranker.net import Net
     from model_server.training.train import Trained
-    from streams.features.declaration import Declaration
 
 F64 = NDArray[np.float64]
 METRIC = "ndcg@10"
-SCENE = "scene and time"
 MOST = 500
 """Newest requests at which counters are muted."""
 
@@ -64,22 +61,3 @@ def _mute(net: Net, batch: CountedBatch, columns: Sequence[int], group: str) -> 
         return batch._replace(counters=counters)
     past = batch.past._replace(hour=np.zeros_like(batch.past.hour))
     return batch._replace(counters=counters, scene=np.zeros_like(batch.scene), past=past)
-
-
-def counter_groups(declaration: Declaration, names: Sequence[str]) -> dict[str, list[int]]:
-    """Places of the counters by what they look at; every counter is in one group, and no group is empty."""
-    looks = {
-        SCENE: {*scene_names(declaration), *MOMENT},
-        "items by themselves": set(item_names(declaration)),
-        "the user's past with the item": set(OWN),
-        "categories": set(CATEGORY),
-        "items taken together": set(TOGETHER),
-        "prices": set(PRICE),
-        "titles": set(TITLES),
-        "the user": set(REQUEST),
-        "retrieval lists": {name for name in names if name.startswith("list_")},
-    }
-    groups: dict[str, list[int]] = {group: [] for group in looks}
-    for place, name in enumerate(names):
-        groups[next(group for group, known in looks.items() if name in known)].append(place)
-    return {group: places for group, places in groups.items() if places}

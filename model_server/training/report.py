@@ -64,9 +64,7 @@ def report(trained: Trained, recorded: Recorded, seed: int) -> dict[str, Any]:
             name: _gain(rows[final][last], rows[name][last], user, seed) for name in others_of(final, best, rankers)
         },
         "bar": trained.bar._asdict(),
-        "breakdown": breakdown(
-            trained, part, {n: rows[n][last][METRIC] for n in dict.fromkeys((final, BLEND, best))}, seed
-        ),
+        "breakdown": breakdown(trained, part, {n: rows[n][last][METRIC] for n in (final, BLEND, best)}, seed),
         "declared": _declared(trained.dataset.declaration),
         "served": final if trained.served else BLEND,
         "verdicts": [dataclasses.asdict(verdict) for verdict in trained.judgements],

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model_server.counters.groups import SCENE, counter_groups
 from model_server.counters.names import default_names, scene_names
 from model_server.evaluation.groups import FEW, by_value
 from model_server.training import card, report
-from model_server.training.breakdown import SCENE, counter_groups, muted
+from model_server.training.breakdown import muted
 from model_server.training.config import TrainConfig
 from model_server.training.progress import Silent
 from model_server.training.requests import Split
