@@ -86,6 +86,7 @@ def inspect(argv: list[str]) -> int:
     parser.add_argument("--newest", type=whole_number, default=20, help="history entries on the page (%(default)s)")
     arguments = parser.parse_args(argv)
     read = settings.read(Tools, os.environ)
+    logs.setup(read.shell.log, "error")
     return asyncio.run(inspect_user(read, arguments.user, as_json=arguments.json, newest=arguments.newest))
 
 

@@ -28,7 +28,7 @@ from streams.operations.promote_plan import Plan, Refusal
 from streams.service import namespaces, roll
 from streams.service.namespaces import InForce
 from streams.service.redis import Client
-from streams.settings import StreamSettings
+from streams.settings import FoldSettings
 from streams.tables import queues, scan
 from streams.tables.look import partitions_of
 from streams.tables.queues import Turn
@@ -53,7 +53,7 @@ class NotYetError(Exception):
 class Promotion:
     """Brings `plan.target` into force; `hear` is told of every step before it is taken, and how far catching up is."""
 
-    def __init__(self, client: Client, settings: StreamSettings, plan: Plan, hear: Callable[..., None]) -> None:
+    def __init__(self, client: Client, settings: FoldSettings, plan: Plan, hear: Callable[..., None]) -> None:
         self.client, self.settings, self.plan, self.hear = client, settings, plan, hear
         self.installation, self.topics = settings.connections.namespace, settings.connections.topics
         self._shared = {*self.topics.user_inputs, self.topics.items}
