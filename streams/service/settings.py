@@ -65,7 +65,7 @@ class Connections:
     kafka_key: Path | None = setting("KAIROS_KAFKA_KEY", "Key file of the client certificate.", default=None)
     redis: str = setting(
         "KAIROS_REDIS",
-        "redis[s]://host:port/db, redis[s]+cluster://host:port,... or redis[s]+sentinel://host:port,.../service",
+        "redis[s]://host:port/db, redis[s]+cluster://host:port,... or redis[s]+sentinel://host:port,.../service.",
         default="redis://127.0.0.1:6379/0",
         secret=True,
         check=redis_address,
