@@ -70,7 +70,7 @@ proof: $(STAMP) ## time and scene, proven on a shop with planted preferences: bu
 	@mkdir -p build
 	$(BIN)/kairos evaluate --planted $(PROOF) --out build/proof; code=$$?; cp build/proof/proof.json build/; exit $$code
 
-bench-operations: $(STAMP) fetch ## the operator's verbs; BENCH_EVENTS=n for a larger log
+bench-operations: $(STAMP) fetch ## the operator's verbs; BENCH_EVENTS, _USERS, _LETTERS, _ROUNDS=n for other sizes
 	$(BIN)/python -m tests.bench operations letters parity promote --out build/bench-operations.json
 
 bench-peers: $(STAMP) fetch ## Kairos beside Bytewax and Quix, in an environment of their own

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streams.service.settings import setting
+from streams.settings import StreamSettings
+
 if TYPE_CHECKING:
     from streams.operations.doctor import Further
     from streams.service.findings import Section
+
+
+@dataclass(frozen=True)
+class DoctorSettings(StreamSettings):
+    """What `kairos doctor` needs: it judges what a worker would read, and the bundle."""
+
+    model_dir: str | None = setting("KAIROS_MODEL_DIR", "Folder of model bundles.", default=None)
 
 
 def doctor(argv: list[str]) -> int:
@@ -18,12 +29,11 @@ def doctor(argv: list[str]) -> int:
     from streams.operations.doctor import run
     from streams.service.settings import describe
 
-    return run(argv, _further, {line.env for line in describe(ModelSettings)})
+    return run(argv, DoctorSettings, _further, {line.env for line in describe(ModelSettings)})
 
 
-def _further(env: Mapping[str, str]) -> Sequence[tuple[str, Further]]:
-    folder, features = (env.get(name, "").strip() or None for name in ("KAIROS_MODEL_DIR", "KAIROS_FEATURES"))
-    return [("model", partial(_model, folder, None if features is None else Path(features)))]
+def _further(read: DoctorSettings) -> Sequence[tuple[str, Further]]:
+    return [("model", partial(_model, read.model_dir, read.features))]
 
 
 def _model(folder: str | None, features: Path | None) -> Section:

@@ -30,7 +30,7 @@ from streams.features.features_file import load as load_declaration
 from streams.service import logs, settings
 from streams.service.arguments import whole_number
 from streams.service.clock import Clock
-from streams.service.settings import Shell, setting
+from streams.service.settings import Log, setting
 from streams.service.verb import BAD, GOOD, Telling, parser
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ KEEP = 10
 class ModelTools:
     """What `kairos models` needs."""
 
-    shell: Shell
+    shell: Log
     model_dir: str | None = setting("KAIROS_MODEL_DIR", "Folder of model bundles.", default=None)
     features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
 

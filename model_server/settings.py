@@ -7,7 +7,7 @@ from typing import Literal
 from model_server.batcher import BatchLimits
 from model_server.policy.settings import PolicySettings
 from streams.service.addresses import host_ports
-from streams.service.settings import Connections, Shell, setting, time_zone
+from streams.service.settings import Connections, Log, Shell, setting, time_zone
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class WhyTools:
     """What `kairos why` needs."""
 
     connections: Connections
-    shell: ModelShell
+    shell: Log
 
 
 @dataclass(frozen=True)

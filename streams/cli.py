@@ -78,15 +78,17 @@ def topics(argv: list[str]) -> int:
 def inspect(argv: list[str]) -> int:
     """`kairos inspect USER`: print what is known of a user."""
     from streams.asking import inspect_user
+    from streams.service import verb
     from streams.settings import Tools
 
-    parser = _parser("inspect", "Show what is known of a user, as of now.", Tools)
+    parser = verb.parser("inspect", "Show what is known of a user, as of now.", Tools, acts=False)
     parser.add_argument("user", help="the user_id of the events")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a page")
     parser.add_argument("--newest", type=whole_number, default=20, help="history entries on the page (%(default)s)")
     arguments = parser.parse_args(argv)
     read = settings.read(Tools, os.environ)
-    return asyncio.run(inspect_user(read, arguments.user, as_json=arguments.json, newest=arguments.newest))
+    logs.setup(read.shell.log, "error")
+    telling = verb.Telling(as_json=arguments.json)
+    return asyncio.run(inspect_user(read, arguments.user, telling, newest=arguments.newest))
 
 
 def _namespace(text: str) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -212,8 +212,3 @@ def _span(ms: int) -> str:
             words.append(f"{left // size} {unit}")
             left %= size
     return " ".join(words) or "0 s"
-
-
-def show(console: Console, known: Mapping[str, Any], now_ms: int, newest: int) -> None:
-    """Print the page."""
-    console.print(page(known, now_ms, newest))

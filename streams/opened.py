@@ -18,7 +18,7 @@ from streams.tables.users import UserTable
 
 def declared(tools: Tools) -> Declaration:
     """The declaration of features that the settings name."""
-    return load(tools.features.file) if tools.features.file else DEFAULT
+    return load(tools.features) if tools.features else DEFAULT
 
 
 class Tables:

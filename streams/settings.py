@@ -1,51 +1,87 @@
-"""Everything that the stream worker and its tools read from the environment."""
+"""What the stream worker and its tools read from the environment: each reads what its class names and nothing else.
+
+Asking ─ Tools ─ ReadSettings ┬ IntakeSettings ─ FoldSettings ┬ StreamSettings
+                              └ GroupSettings ────────────────┘
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from streams.service.settings import Connections, Shell, setting, time_zone
-
-
-@dataclass(frozen=True)
-class Features:
-    """What rows are made of."""
-
-    file: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
-    zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC", check=time_zone)
+from streams.service.settings import Connections, Log, Shell, setting, time_zone
 
 
 @dataclass(frozen=True)
-class Tools:
-    """What `kairos topics` and `kairos inspect` need."""
+class Asking:
+    """What `kairos dead-letters` needs: no rows are looked into."""
 
     connections: Connections
-    shell: Shell
-    features: Features
+    shell: Log
 
-    def within(self, namespace: str) -> Tools:
+    def within(self, namespace: str) -> Self:
         """The same in another namespace."""
         return replace(self, connections=self.connections.within(namespace))
 
 
 @dataclass(frozen=True)
-class StreamSettings:
-    """What `kairos worker` needs."""
+class Tools(Asking):
+    """What `kairos topics`, `inspect`, `parity` and `erase` need: which rows there are."""
 
-    tools: Tools
-    group: str = setting(
-        "KAIROS_GROUP", "Consumer group; the namespace (unless main) and the side are appended.", default="kairos"
+    features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
+
+
+@dataclass(frozen=True)
+class ReadSettings(Tools):
+    """What `kairos lag` and `export` need: how the topics are read."""
+
+    isolation: Literal["read_committed", "read_uncommitted"] = setting(
+        "KAIROS_ISOLATION", "Whether aborted transactions are left out.", default="read_committed"
     )
-    chunk: int = setting(
-        "KAIROS_CHUNK", "Most records of one topic folded in one step.", default=4000, least=1, most=10_000
-    )
+
+
+@dataclass(frozen=True)
+class IntakeSettings(ReadSettings):
+    """What `kairos analyze` needs: which records count."""
+
     max_skew_s: int = setting("KAIROS_MAX_SKEW_S", "Later than the clock by more is left out.", default=300, least=0)
     horizon_days: int = setting("KAIROS_HORIZON_DAYS", "Older than this is left out.", default=400, least=1, most=4000)
     max_value_bytes: int = setting(
         "KAIROS_MAX_VALUE_BYTES", "Larger records become dead letters.", default=256 * 1024, least=1024
     )
+
+
+@dataclass(frozen=True)
+class FoldSettings(IntakeSettings):
+    """What `kairos replay`, `backfill` and `promote` need: how records become rows."""
+
+    zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC", check=time_zone)
+    chunk: int = setting(
+        "KAIROS_CHUNK", "Most records of one topic folded in one step.", default=4000, least=1, most=10_000
+    )
+    cache_mib: int = setting("KAIROS_CACHE_MIB", "Rows of users held in memory.", default=256, least=1)
+
+
+@dataclass(frozen=True)
+class GroupSettings(ReadSettings):
+    """What `kairos capacity` needs: in which groups the workers are."""
+
+    group: str = setting(
+        "KAIROS_GROUP", "Consumer group; the namespace (unless main) and the side are appended.", default="kairos"
+    )
+
+    def group_of(self, side: str) -> str:
+        """Consumer group of a side; tables of another namespace read on their own."""
+        namespace = self.connections.namespace
+        return "-".join([self.group, *([namespace] if namespace != "main" else []), side])
+
+
+@dataclass(frozen=True)
+class StreamSettings(GroupSettings, FoldSettings):
+    """What `kairos worker` needs."""
+
+    shell: Shell
     breaker_records: int = setting(
         "KAIROS_BREAKER_RECORDS",
         "How many records of a topic and partition the breaker looks back over.",
@@ -59,9 +95,6 @@ class StreamSettings:
         default=0.5,
         least=0,
         most=1,
-    )
-    isolation: Literal["read_committed", "read_uncommitted"] = setting(
-        "KAIROS_ISOLATION", "Whether aborted transactions are left out.", default="read_committed"
     )
     fetch_wait_ms: int = setting(
         "KAIROS_FETCH_WAIT_MS", "How long Kafka may gather user events for one answer.", default=75, least=1, most=1000
@@ -79,7 +112,6 @@ class StreamSettings:
         "KAIROS_FETCH_MAX_BYTES", "Most bytes a partition adds to one answer.", default=1_048_576, least=1024
     )
     buffer: int = setting("KAIROS_BUFFER", "Chunks a partition holds ready.", default=2, least=1, most=1000)
-    cache_mib: int = setting("KAIROS_CACHE_MIB", "Rows of users held in memory.", default=256, least=1)
     session_timeout_s: float = setting(
         "KAIROS_SESSION_TIMEOUT_S", "Silence after which Kafka gives a worker's partitions away.", default=45, least=1
     )
@@ -95,23 +127,6 @@ class StreamSettings:
         "Static member name, unique in the group: a quick restart keeps its partitions.",
         default=None,
     )
-
-    @property
-    def connections(self) -> Connections:
-        return self.tools.connections
-
-    @property
-    def shell(self) -> Shell:
-        return self.tools.shell
-
-    def within(self, namespace: str) -> StreamSettings:
-        """The same in another namespace."""
-        return replace(self, tools=self.tools.within(namespace))
-
-    def group_of(self, side: str) -> str:
-        """Consumer group of a side; tables of another namespace read on their own."""
-        namespace = self.connections.namespace
-        return "-".join([self.group, *([namespace] if namespace != "main" else []), side])
 
     @property
     def read_committed(self) -> bool:

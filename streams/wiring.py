@@ -37,11 +37,11 @@ class Wiring:
         self.settings, self.wanted = settings, wanted
         self.installation = installation or settings.connections.namespace
         self.topics = settings.connections.topics
-        self.tables = Tables(settings.tools, cache_bytes=settings.cache_mib << 20)
+        self.tables = Tables(settings, cache_bytes=settings.cache_mib << 20)
         self.outbox = Outbox(settings.connections, largest_record_bytes=LARGEST_RECORD_BYTES)
         self.registry = metrics.registry()
         self.words: dict[str, metrics.Words] = {}
-        self._encoder = Encoder(self.tables.declaration, Calendar(settings.tools.features.zone))
+        self._encoder = Encoder(self.tables.declaration, Calendar(settings.zone))
         self._pipeline: Pipeline | None = None
         self.clock = Clock()
         self._letters = DeadLetterSink(self.outbox, self.topics.dead_letters, self.clock)

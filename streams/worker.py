@@ -54,8 +54,8 @@ class Worker:
         self.registry = CollectorRegistry()
         self.registry.register(OfNow(lambda: self.life.wiring.registry if self.life is not None else None))
         # Loading the tables behind the calendar takes half a second: before anybody counts on this worker.
-        Calendar(settings.tools.features.zone)
-        self.placement = Placement(settings.connections, declared(settings.tools).schema, self.waiting, into=into)
+        Calendar(settings.zone)
+        self.placement = Placement(settings.connections, declared(settings).schema, self.waiting, into=into)
 
     @property
     def life(self) -> Life | None:

@@ -9,20 +9,17 @@ import argparse
 import os
 import shlex
 import sys
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from model_server.training import reading
+from model_server.training import asked, reading
 from model_server.training.progress import Bars
 from streams.features.declaration import DEFAULT
-from streams.features.features_file import load
 from streams.service import settings
 from streams.service.arguments import whole_number
-from streams.service.settings import Connections, setting, time_zone
 
 if TYPE_CHECKING:
     from model_server.bundle import Bundle
@@ -36,18 +33,6 @@ NEEDED = ("torch", "transformers", "safetensors", "scipy", "lightgbm", "matplotl
 """Packages of an evaluation that are looked for before a log is read."""
 
 
-@dataclass(frozen=True)
-class EvaluateSettings:
-    """What `kairos evaluate` reads from the environment."""
-
-    connections: Connections
-    features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
-    zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC", check=time_zone)
-    text: Literal["auto", "none", "minilm", "e5"] = setting(
-        "KAIROS_TEXT", "Back end for items' titles; auto = what is installed and fits them.", default="auto"
-    )
-
-
 def main(argv: list[str]) -> int:
     """Run the command; 0 when a report was written, 1 with a sentence on stderr when nothing could be judged."""
     from rich.console import Console
@@ -58,11 +43,9 @@ def main(argv: list[str]) -> int:
         parser.error("--planted makes its own log and trains on it: leave out --events, --topics and --bundle")
     if reading.missing(arguments):
         return 1
-    read = settings.read(EvaluateSettings, os.environ)
-    declaration, bars = load(read.features) if read.features is not None else DEFAULT, Bars(Console())
-    for package in NEEDED:
-        if find_spec(package) is None:
-            raise ModuleNotFoundError(name=package)
+    read = settings.read(asked.LearnSettings, os.environ)
+    declaration, bars = read.declaration, Bars(Console())
+    asked.look_for(NEEDED)
     if arguments.planted:
         return _prove(arguments, bars, shlex.join(["kairos", "evaluate", *argv]))
     recorded = reading.recorded(arguments, read.connections, read.zone, declaration, bars)
@@ -155,29 +138,15 @@ def read_by(train: TrainConfig, text: Wish, bundle: Bundle | None) -> TrainConfi
 
 def _config(arguments: argparse.Namespace) -> EvaluateConfig:
     from model_server.evaluation.harness import EvaluateConfig
-    from model_server.training.config import TrainConfig
-    from model_server.training.requests import Split
 
-    train = TrainConfig(
-        seed=arguments.seed,
-        split=Split(test=arguments.test),
-        target=tuple(arguments.target or ()),
-        device=arguments.device,
-        threads=arguments.threads,
-    )
-    train = train.quick if arguments.quick else train
-    train = replace(train, encoder=None) if arguments.no_encoder else train
+    train = replace(asked.config(arguments, arguments.test), threads=arguments.threads)
     return EvaluateConfig(train, seeds=arguments.seeds, scene=not arguments.no_scene)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="kairos evaluate",
-        description="Judge every ranker on a behaviour log, or on what the topics hold, by one harness.",
-        epilog=settings.help_text(EvaluateSettings),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    reading.add_arguments(parser)
+    about = "Judge every ranker on a behaviour log, or on what the topics hold, by one harness."
+    quick = "within minutes: fewer requests, fewer passes"
+    parser = asked.parser("evaluate", about, asked.LearnSettings, quick=quick)
     parser.add_argument(
         "--planted", action="store_true", help="prove that time and scene are read, on a shop with planted preferences"
     )
@@ -186,12 +155,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--baselines", nargs="*", metavar="NAME", help="only these baselines besides the blend, none for no name"
     )
-    parser.add_argument("--seeds", type=whole_number, default=3, help="seeds of rankers with chance in them (3)")
-    parser.add_argument("--seed", type=int, default=0, help="the first seed (0)")
+    parser.add_argument(
+        "--seeds", type=whole_number, default=3, help="seeds of rankers with chance in them, from --seed on (3)"
+    )
     parser.add_argument("--test", type=float, default=0.2, metavar="SHARE", help="newest share of the requests (.2)")
-    parser.add_argument("--quick", action="store_true", help="within minutes: fewer requests, fewer passes")
-    parser.add_argument("--no-encoder", action="store_true", help="leave out the transformer stage")
     parser.add_argument("--no-scene", action="store_true", help="leave out trainings without and with permuted scene")
     parser.add_argument("--threads", type=whole_number, default=1, help="of torch and LightGBM (1); part of the seed")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return parser

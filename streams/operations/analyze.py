@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streams.logs.guess import Guess
     from streams.logs.mapping import Mapping
     from streams.operations.log_survey import LogSurvey
-    from streams.settings import StreamSettings
+    from streams.settings import IntakeSettings
 
 DAY_S = 86_400
 FETCHED = 2_000
@@ -40,7 +40,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".
 class Analyst:
     """Reads one log or topic; `declaration` says which kinds there are."""
 
-    def __init__(self, settings: StreamSettings, declaration: Declaration, partitions: int, tell: Telling) -> None:
+    def __init__(self, settings: IntakeSettings, declaration: Declaration, partitions: int, tell: Telling) -> None:
         self.settings, self.declaration, self.partitions, self.tell = settings, declaration, partitions, tell
 
     @property
@@ -170,17 +170,15 @@ class Analyst:
 
 def analyze(argv: list[str]) -> int:
     """`kairos analyze FILE|TOPIC`: 1 when something is red, or it cannot be read."""
-    from streams.features.declaration import DEFAULT
-    from streams.features.features_file import load
+    from streams.opened import declared
     from streams.service import logs, settings
-    from streams.settings import StreamSettings
+    from streams.settings import IntakeSettings
 
-    asked = _parser(StreamSettings).parse_args(argv)
-    read = settings.read(StreamSettings, os.environ)
+    asked = _parser(IntakeSettings).parse_args(argv)
+    read = settings.read(IntakeSettings, os.environ)
     logs.setup(read.shell.log, "critical")
     tell = Telling(as_json=asked.json)
-    declaration = DEFAULT if read.tools.features.file is None else load(read.tools.features.file)
-    found = _found(Analyst(read, declaration, asked.partitions, tell), asked)
+    found = _found(Analyst(read, declared(read), asked.partitions, tell), asked)
     if found is None:
         return tell.end(BAD)
     tell.facts(source=found.source, **found.facts, mapping={"toml": found.toml, "notes": list(found.notes)})

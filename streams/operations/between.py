@@ -12,7 +12,7 @@ from streams.replay.ranges import Range
 from streams.replay.survey import survey
 from streams.service.kafka import client_options
 from streams.service.redis import Client
-from streams.settings import StreamSettings
+from streams.settings import ReadSettings
 from streams.tables import survey as tables
 
 Metas = Mapping[bool, Sequence[tables.Meta]]
@@ -60,7 +60,7 @@ class Ground(NamedTuple):
         return _of(fact, max(first, fact.log_start), reached + 1)
 
 
-async def ground(client: Client, settings: StreamSettings, other: str) -> Ground:
+async def ground(client: Client, settings: ReadSettings, other: str) -> Ground:
     """The namespace that the settings name beside another one. Raises ReplayError, KafkaError and OSError."""
     connections = settings.connections
     topics = connections.topics

@@ -21,14 +21,14 @@ from streams.replay.work import limits
 from streams.service.clock import Clock
 from streams.service.outbox import Outbox
 from streams.service.redis import Client
-from streams.settings import StreamSettings
+from streams.settings import FoldSettings
 from streams.sinks import DeadLetterSink
 from streams.tables.attempt import Verdict
 from streams.tables.part import Outcome
 from streams.topic_plan import LARGEST_RECORD_BYTES
 
 
-async def bury(client: Client, settings: StreamSettings, live: str, keep: Callable[[], Awaitable[None]]) -> None:
+async def bury(client: Client, settings: FoldSettings, live: str, keep: Callable[[], Awaitable[None]]) -> None:
     """Send the letters of what the namespace that the settings name has passed and `live` has not.
 
     `keep` is called all the while. Raises ReplayError, OutboxError, KafkaError and OSError.
@@ -49,8 +49,8 @@ async def bury(client: Client, settings: StreamSettings, live: str, keep: Callab
 class Burying:
     """Sends what is no event and no item to `sink`; `partitions` of each topic."""
 
-    def __init__(self, settings: StreamSettings, partitions: dict[str, int], sink: DeadLetters) -> None:
-        topics, declaration = settings.connections.topics, declared(settings.tools)
+    def __init__(self, settings: FoldSettings, partitions: dict[str, int], sink: DeadLetters) -> None:
+        topics, declaration = settings.connections.topics, declared(settings)
         self.limits, self.partitions, self.sink, self.items_topic = limits(settings, {}), partitions, sink, topics.items
         self.now_ms = Clock()
         words = ("clicks", "browses", "orders", "feedback")

@@ -28,12 +28,12 @@ from streams.tables.memory_use import memory_use
 
 if TYPE_CHECKING:
     from streams.opened import Tables
-    from streams.settings import StreamSettings
+    from streams.settings import GroupSettings
 
 FOR_S = 10.0
 
 
-async def look(settings: StreamSettings, tables: Tables, tell: Telling, asked: argparse.Namespace) -> int:
+async def look(settings: GroupSettings, tables: Tables, tell: Telling, asked: argparse.Namespace) -> int:
     """Measure what can be measured and say what is assumed; 1 when there is nothing to measure on."""
     client = tables.client
     connections = await asking.live(client, settings.connections)
@@ -58,7 +58,7 @@ async def look(settings: StreamSettings, tables: Tables, tell: Telling, asked: a
     return GOOD
 
 
-async def _moved(settings: StreamSettings, tables: Tables, before: Seen, asked: argparse.Namespace) -> Moved:
+async def _moved(settings: GroupSettings, tables: Tables, before: Seen, asked: argparse.Namespace) -> Moved:
     """Look twice, `--for` seconds apart."""
     client, kafka = tables.client, client_options(settings.connections)
     connections = await asking.live(client, settings.connections)
@@ -115,10 +115,10 @@ def capacity(argv: list[str]) -> int:
     """`kairos capacity`: 1 when there is nothing to look at."""
     from streams.opened import Tables
     from streams.service import logs, settings
-    from streams.settings import StreamSettings
+    from streams.settings import GroupSettings
 
     made = parser(
-        "capacity", "What a user costs, what a worker can do, what a load would need.", StreamSettings, acts=False
+        "capacity", "What a user costs, what a worker can do, what a load would need.", GroupSettings, acts=False
     )
     made.add_argument("--users", type=whole_number, metavar="N", help="memory for so many users")
     made.add_argument("--events-per-s", type=whole_number, metavar="N", help="workers for so many events a second")
@@ -133,12 +133,12 @@ def capacity(argv: list[str]) -> int:
         help="KAIROS_HTTP of workers: their CPU is measured too",
     )
     asked = made.parse_args(argv)
-    read = settings.read(StreamSettings, os.environ)
+    read = settings.read(GroupSettings, os.environ)
     logs.setup(read.shell.log, "critical")
     tell = Telling(as_json=asked.json)
 
     async def run() -> int:
-        tables = Tables(read.tools)
+        tables = Tables(read)
         try:
             within_s = asking.ANSWER_WITHIN_S + asked.for_s
             return await asking.answered(tell, read.connections, lambda: look(read, tables, tell, asked), within_s)

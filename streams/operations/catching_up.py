@@ -16,7 +16,7 @@ from streams.replay.job import Job
 from streams.replay.ranges import Range
 from streams.replay.work import Items, Users, Work
 from streams.service.redis import Client
-from streams.settings import StreamSettings
+from streams.settings import FoldSettings
 
 SOON = 5_000
 """Records that workers apply in about a second: with no more than these to go, they may take over."""
@@ -28,7 +28,7 @@ Tell = Callable[[int], Awaitable[None]]
 class CatchingUp:
     """Folds into the namespace that the settings name what `live` has applied; `told` hears how much is left."""
 
-    def __init__(self, client: Client, settings: StreamSettings, live: str, told: Tell) -> None:
+    def __init__(self, client: Client, settings: FoldSettings, live: str, told: Tell) -> None:
         self.client, self.settings, self.live, self.told = client, settings, live, told
         self._item_partitions = 0
 

@@ -36,7 +36,7 @@ from streams.service.clock import Clock
 from streams.service.kafka import client_options
 from streams.service.trouble import TROUBLE
 from streams.service.verb import Telling
-from streams.settings import StreamSettings
+from streams.settings import ReadSettings
 from streams.tables.look import Looked, item_names, partitions_of
 
 SECTIONS = {"events": "events", "candidates": "candidates", "decisions": "decisions", "dead letters": "dead_letters"}
@@ -48,7 +48,7 @@ WAIT_MS, SILENT_ROUNDS = 1000, 30
 class Collector:
     """Collects the document of one user."""
 
-    def __init__(self, settings: StreamSettings, tables: Tables, tell: Telling, user: str) -> None:
+    def __init__(self, settings: ReadSettings, tables: Tables, tell: Telling, user: str) -> None:
         self.settings, self.tables, self.tell, self.user = settings, tables, tell, user
         self.connections = settings.connections
         self.not_reached: dict[str, str] = {}

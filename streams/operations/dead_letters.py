@@ -25,7 +25,7 @@ MOST_ATTEMPTS = 3
 def verb(argv: list[str]) -> int:
     """`kairos dead-letters`: list, show or redrive."""
     from streams.operations.dead_letters_desk import Desk, work
-    from streams.settings import Tools
+    from streams.settings import Asking
 
     word = argv[0] if argv else ""
     if word not in ABOUT:
@@ -37,8 +37,8 @@ def verb(argv: list[str]) -> int:
         )
         top.add_argument("do", choices=list(ABOUT), help="each has a --help of its own")
         top.parse_args(argv[:1])
-    arguments = _parser(word, Tools).parse_args(argv[1:])
-    read = settings.read(Tools, os.environ)
+    arguments = _parser(word, Asking).parse_args(argv[1:])
+    read = settings.read(Asking, os.environ)
     logs.setup(read.shell.log, "error")
     tell = Telling(as_json=arguments.json)
     return tell.end(asyncio.run(work(word, Desk(read, tell, arguments))))

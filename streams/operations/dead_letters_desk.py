@@ -44,14 +44,14 @@ from streams.service.clock import Clock
 from streams.service.kafka import client_options
 from streams.service.trouble import TROUBLE
 from streams.service.verb import BAD, GOOD, Telling
-from streams.settings import Tools
+from streams.settings import Asking
 
 
 @dataclass(frozen=True)
 class Desk:
     """What a verb of this page works with."""
 
-    tools: Tools
+    tools: Asking
     tell: Telling
     arguments: argparse.Namespace
 

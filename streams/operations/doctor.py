@@ -7,7 +7,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Group
 from rich.text import Text
@@ -23,12 +23,13 @@ from streams.service.kafka import client_options
 from streams.service.namespaces import InForce, in_force, runs
 from streams.service.settings import SettingsError
 from streams.service.verb import BAD, GOOD, Telling, parser
+from streams.settings import StreamSettings
 from streams.tables.survey import queues
 
 if TYPE_CHECKING:
     from streams.opened import Tables
-    from streams.settings import StreamSettings
 
+S = TypeVar("S", bound=StreamSettings)
 Further = Callable[[], Section]
 """A look of another room that blocks: at the model bundle."""
 
@@ -102,9 +103,7 @@ class Sight:
         self.doctor, self.opened, self.seen, self.force, self.now_ms = doctor, opened, seen, force, now_ms
         self.live = asking.named(doctor.connections, force.live)
         self.served = asking.named(doctor.connections, force.serving)
-        self.settings = dataclasses.replace(
-            doctor.settings, tools=dataclasses.replace(doctor.settings.tools, connections=self.live)
-        )
+        self.settings = dataclasses.replace(doctor.settings, connections=self.live)
 
     async def sections(self, rows: Section) -> list[Section]:
         """In the order of the page."""
@@ -134,7 +133,7 @@ class Sight:
         from streams.opened import Tables
 
         topics, longest_ms = self.live.topics, max(w.length_ms for w in self.opened.declaration.windows)
-        tables_in_force = Tables(self.settings.tools)
+        tables_in_force = Tables(self.settings)
         try:
             return await kafka.look_at_topics(self.doctor.kafka, topics, tables_in_force.of_topics(topics), longest_ms)
         finally:
@@ -161,7 +160,7 @@ async def looked_at_features(settings: StreamSettings) -> Tables | Section:
     from streams.opened import Tables
 
     try:
-        return Tables(settings.tools)
+        return Tables(settings)
     except Exception as error:  # whatever a features.toml can hold
         section = Section("features")
         section.red(str(error), "Mend the file that KAIROS_FEATURES names.")
@@ -192,18 +191,17 @@ def summary(sections: Sequence[Section]) -> str:
 
 
 def run(
-    argv: list[str], further: Callable[[Mapping[str, str]], Sequence[tuple[str, Further]]], known: Collection[str]
+    argv: list[str], cls: type[S], further: Callable[[S], Sequence[tuple[str, Further]]], known: Collection[str]
 ) -> int:
-    """`kairos doctor` with the looks of other rooms, made from the environment; 1 when something is red."""
+    """`kairos doctor` with the looks of other rooms, made from the settings `cls`; 1 when something is red."""
     from streams.service import logs, settings
-    from streams.settings import StreamSettings
 
-    made = parser("doctor", "All that is wrong, and what to do about it, on one page.", StreamSettings, acts=False)
+    made = parser("doctor", "All that is wrong, and what to do about it, on one page.", cls, acts=False)
     tell = Telling(as_json=made.parse_args(argv).json)
     logs.setup("text", "critical")
     try:
-        read = settings.read(StreamSettings, os.environ)
-        sections = asyncio.run(Doctor(read, os.environ, known).examine(further(os.environ)))
+        read = settings.read(cls, os.environ)
+        sections = asyncio.run(Doctor(read, os.environ, known).examine(further(read)))
     except SettingsError as error:
         section = Section("settings")
         for problem in error.problems:

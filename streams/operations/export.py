@@ -18,7 +18,7 @@ from streams.opened import Tables
 from streams.operations.collecting import SECTIONS, Collector
 from streams.service import logs, settings
 from streams.service.verb import BAD, GOOD, Telling, parser
-from streams.settings import StreamSettings
+from streams.settings import ReadSettings
 
 TYPED_WRONGLY = 2
 FOR_THE_OWNER = 0o600
@@ -27,11 +27,11 @@ FOR_THE_OWNER = 0o600
 def verb(argv: list[str]) -> int:
     """`kairos export USER`: 0 all that is kept is told; 1 nothing is kept, or something could not be reached."""
     about = "Tell all that is kept of a user: rows, pushes, decisions, and the user's records that Kafka still holds."
-    asked = parser("export", about, StreamSettings, acts=False)
+    asked = parser("export", about, ReadSettings, acts=False)
     asked.add_argument("user", help="the user_id of the events")
     asked.add_argument("--out", type=Path, metavar="FILE", help="write the document there, readable by its owner alone")
     arguments = asked.parse_args(argv)
-    read = settings.read(StreamSettings, os.environ)
+    read = settings.read(ReadSettings, os.environ)
     logs.setup(read.shell.log, "error")
     tell = Telling(as_json=arguments.json)
     for _, _, sentence in bad_ids("user_id", [arguments.user]):
@@ -42,8 +42,8 @@ def verb(argv: list[str]) -> int:
     return tell.end(asyncio.run(_export(read, tell, arguments.user, arguments.out)))
 
 
-async def _export(read: StreamSettings, tell: Telling, user: str, out: Path | None) -> int:
-    tables = Tables(read.tools)
+async def _export(read: ReadSettings, tell: Telling, user: str, out: Path | None) -> int:
+    tables = Tables(read)
     try:
         document = await Collector(read, tables, tell, user).collect()
     finally:

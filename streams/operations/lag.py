@@ -21,7 +21,7 @@ from streams.tables.survey import QueueLook, queues
 
 if TYPE_CHECKING:
     from streams.opened import Tables
-    from streams.settings import StreamSettings
+    from streams.settings import ReadSettings
 
 MOST_RECORDS = 10_000
 """A partition further behind than this is not kept up with: a worker folds as much in a second."""
@@ -141,7 +141,7 @@ def _rate_words(behind: int, rate_per_s: float | None) -> list[Text]:
 class Lag:
     """Looks again and again over the same connections."""
 
-    def __init__(self, settings: StreamSettings, tables: Tables, tell: Telling) -> None:
+    def __init__(self, settings: ReadSettings, tables: Tables, tell: Telling) -> None:
         from streams.service.kafka import client_options
 
         self.settings, self.tables, self.tell = settings, tables, tell
@@ -182,11 +182,11 @@ class Lag:
         return None if before is None else (applied - before[1]) / max(now_s - before[0], 1e-9)
 
 
-async def run(settings: StreamSettings, *, most: int, every: bool, watch_s: float | None, as_json: bool) -> int:
+async def run(settings: ReadSettings, *, most: int, every: bool, watch_s: float | None, as_json: bool) -> int:
     """Look once, or every `watch_s` until interrupted; the verdict of the last look."""
     from streams.opened import Tables
 
-    tables = Tables(settings.tools)
+    tables = Tables(settings)
     try:
         lag = Lag(settings, tables, Telling(as_json=as_json))
         while True:
@@ -207,10 +207,10 @@ async def run(settings: StreamSettings, *, most: int, every: bool, watch_s: floa
 def lag(argv: list[str]) -> int:
     """`kairos lag`: exit code 1 when a partition is further behind than --most, or cannot be looked at."""
     from streams.service import logs, settings
-    from streams.settings import StreamSettings
+    from streams.settings import ReadSettings
 
     made = parser(
-        "lag", "How far the rows are behind the topics, and who waits for an answer.", StreamSettings, acts=False
+        "lag", "How far the rows are behind the topics, and who waits for an answer.", ReadSettings, acts=False
     )
     made.add_argument(
         "--most", type=int, default=MOST_RECORDS, metavar="RECORDS", help="exit code 1 above this (%(default)s)"
@@ -220,7 +220,7 @@ def lag(argv: list[str]) -> int:
         "--watch", nargs="?", type=float, const=2.0, metavar="SECONDS", help="again and again, every 2 seconds"
     )
     arguments = made.parse_args(argv)
-    read = settings.read(StreamSettings, os.environ)
+    read = settings.read(ReadSettings, os.environ)
     logs.setup(read.shell.log, "critical")
     watch_s: float | None = None if arguments.watch is None else max(0.2, arguments.watch)
     return asyncio.run(run(read, most=arguments.most, every=arguments.all, watch_s=watch_s, as_json=arguments.json))

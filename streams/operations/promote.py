@@ -28,7 +28,7 @@ from streams.operations.promote_plan import Plan, Refusal
 from streams.service import namespaces, roll
 from streams.service.namespaces import InForce
 from streams.service.redis import Client
-from streams.settings import StreamSettings
+from streams.settings import FoldSettings
 from streams.tables import queues, scan
 from streams.tables.look import partitions_of
 from streams.tables.queues import Turn
@@ -38,7 +38,8 @@ PAUSE_S = 0.1
 WITHIN_S = 90.0
 """How long one step may take: the lease of a worker that died, and a group that settles without it."""
 MOMENT_S, LEVEL_WITHIN_S = 2.0, 10.0
-"""How long the old namespace may take to apply what the run has: first while both follow the log, then at the most."""
+"""How long the old namespace may apply nothing of what it lacks of the run's: first while both follow the log, then
+at the most."""
 LOGS_KEPT = 8
 Log = tuple[str, int, bytes]
 """A topic, one of its partitions, and the topic's id: a topic that was created again is another log."""
@@ -53,7 +54,7 @@ class NotYetError(Exception):
 class Promotion:
     """Brings `plan.target` into force; `hear` is told of every step before it is taken, and how far catching up is."""
 
-    def __init__(self, client: Client, settings: StreamSettings, plan: Plan, hear: Callable[..., None]) -> None:
+    def __init__(self, client: Client, settings: FoldSettings, plan: Plan, hear: Callable[..., None]) -> None:
         self.client, self.settings, self.plan, self.hear = client, settings, plan, hear
         self.installation, self.topics = settings.connections.namespace, settings.connections.topics
         self._shared = {*self.topics.user_inputs, self.topics.items}
@@ -169,15 +170,20 @@ class Promotion:
         one, other = await self._fences(ahead), await self._fences(behind)
         return sum(max(0, one[log] - other[log]) for log in one.keys() & other.keys())
 
-    async def _lacking(self, namespace: str, ahead: str, within_s: float) -> set[str]:
-        """Topics of which a namespace has not applied, and does not within so long, all that `ahead` has by now."""
-        seen = await self._fences(ahead)
-        until_s = time.monotonic() + within_s
+    async def _lacking(self, namespace: str, ahead: str, pause_s: float) -> set[str]:
+        """Topics of which a namespace has not applied all that `ahead` has by now, and for so long no record more.
+
+        One that goes on, however slowly, is waited for: it sends its dead letters itself.
+        """
+        seen, had = await self._fences(ahead), dict[Log, int]()
+        until_s = stands_s = time.monotonic() + WITHIN_S
         while True:
             has = await self._fences(namespace)
-            lacking = {log[0] for log, at in seen.items() if has.get(log, -1) < at}
-            if not lacking or time.monotonic() >= until_s:
-                return lacking
+            lacking = {log: has.get(log, -1) for log, at in seen.items() if has.get(log, -1) < at}
+            if lacking != had:
+                had, stands_s = lacking, time.monotonic() + pause_s
+            if not lacking or time.monotonic() >= min(until_s, stands_s):
+                return {log[0] for log in lacking}
             await self._keep_turn()
             await asyncio.sleep(PAUSE_S)
 

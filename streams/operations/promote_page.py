@@ -20,7 +20,7 @@ from streams.service.outbox import OutboxError
 from streams.service.redis import Client, connect
 from streams.service.trouble import TROUBLE
 from streams.service.verb import BAD, GOOD, Telling, parser
-from streams.settings import StreamSettings
+from streams.settings import FoldSettings
 from streams.tables.errors import TableError
 
 CATCHES_UP_PER_S = 20_000
@@ -36,18 +36,18 @@ WORDS = {
 
 def verb(argv: list[str]) -> int:
     """`kairos promote RUN`, `kairos promote --undo`: 0 when it is in force (or would be), 1 when a step did not end."""
-    asked = parser("promote", "Bring a run into force in the place of the live namespace.", StreamSettings, acts=True)
+    asked = parser("promote", "Bring a run into force in the place of the live namespace.", FoldSettings, acts=True)
     asked.add_argument("run", metavar="RUN", nargs="?", help="the namespace to bring into force")
     asked.add_argument("--undo", action="store_true", help="go back to the namespace that was in force before")
     arguments = asked.parse_args(argv)
     if bool(arguments.run) == arguments.undo:
         asked.error("name the RUN to bring into force, or --undo")
-    read = settings.read(StreamSettings, os.environ)
+    read = settings.read(FoldSettings, os.environ)
     logs.setup(read.shell.log, "error")
     return asyncio.run(_promote(read, arguments, Telling(as_json=arguments.json)))
 
 
-async def _promote(read: StreamSettings, asked: Any, telling: Telling) -> int:
+async def _promote(read: FoldSettings, asked: Any, telling: Telling) -> int:
     client = connect(read.connections)
     try:
         force = await namespaces.in_force(client, read.connections.namespace)
@@ -78,7 +78,7 @@ async def _promote(read: StreamSettings, asked: Any, telling: Telling) -> int:
     return telling.end(BAD)
 
 
-async def _execute(client: Client, read: StreamSettings, planned: Plan, telling: Telling) -> None:
+async def _execute(client: Client, read: FoldSettings, planned: Plan, telling: Telling) -> None:
     started_s = time.monotonic()
     with telling.progress("catching up", max(planned.lag, 1)) as bar:
         heard = set[str]()

@@ -15,7 +15,7 @@ from streams.service.kafka import client_options
 from streams.service.namespaces import InForce
 from streams.service.redis import Client
 from streams.service.roll import Member
-from streams.settings import StreamSettings
+from streams.settings import FoldSettings
 from streams.tables.errors import NotInitialised, TableError
 from streams.tables.look import partitions_of
 
@@ -77,7 +77,7 @@ def chosen(force: InForce, run: str, *, undo: bool) -> str:
     return back
 
 
-async def plan(client: Client, settings: StreamSettings, target: str) -> Plan:
+async def plan(client: Client, settings: FoldSettings, target: str) -> Plan:
     """Look at everything. Raises Refusal, KafkaError, OSError and what a call to Redis raises."""
     installation = settings.connections.namespace
     force = await namespaces.in_force(client, installation)
@@ -88,7 +88,7 @@ async def plan(client: Client, settings: StreamSettings, target: str) -> Plan:
     if force.step or made.in_force:
         return made
     schema = known.get(target, {}).get("schema") or await namespaces.schema_of(client, Keys(target))
-    _refuse_other_schema(target, schema, declared(settings.tools).schema, members)
+    _refuse_other_schema(target, schema, declared(settings).schema, members)
     await _refuse_stragglers(client, installation, force.live, members)
     await _refuse_shadows(client, target, installation)
     within = settings.within(target)
@@ -148,9 +148,9 @@ async def _refuse_shadows(client: Client, target: str, installation: str) -> Non
         raise Refusal(text)
 
 
-async def _refuse_unreadable(within: StreamSettings) -> None:
+async def _refuse_unreadable(within: FoldSettings) -> None:
     """A worker that started on the target now must not be refused."""
-    tables = Tables(within.tools)
+    tables = Tables(within)
     topics, kafka = within.connections.topics, client_options(within.connections)
     by_topic = tables.of_topics(topics)
     try:

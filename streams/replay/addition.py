@@ -58,7 +58,7 @@ class Backfill:
         self, name: str, run: Run, catalogue: list[Range], files: Sequence[FileJob], partitions: tuple[int, int]
     ) -> int:
         arguments = self.arguments
-        options = Options(arguments.processes, arguments.rate, arguments.chunk)
+        options = Options(arguments.processes, arguments.rate, arguments.chunk or self.ground.settings.chunk)
         execution = Execution(self.ground, name, run, options, self.tell)
         more = f" --map {arguments.map}" if arguments.map else ""
         more += " --catalogue" if arguments.catalogue else ""

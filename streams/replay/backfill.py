@@ -10,13 +10,13 @@ from pathlib import Path
 from streams.replay.replay import add_effort, run_name
 from streams.service import logs, loop, settings
 from streams.service.verb import Telling, parser
-from streams.settings import StreamSettings
+from streams.settings import FoldSettings
 
 
 def backfill(argv: list[str]) -> int:
     """The verb; 0 when planned or done, 1 when something failed, 78 refused, 130 when told to stop."""
     arguments = _parser().parse_args(argv)
-    read = settings.read(StreamSettings, os.environ)
+    read = settings.read(FoldSettings, os.environ)
     logs.setup(read.shell.log, "error")
     tell = Telling(as_json=arguments.json)
     return tell.end(loop.run(_backfill(arguments, read, tell)))
@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     about = (
         "Fold files of events into rows beside the live ones: CSV, JSON lines, Parquet, zipped or not, in any order."
     )
-    made = parser("backfill", about, StreamSettings, acts=True)
+    made = parser("backfill", about, FoldSettings, acts=True)
     made.add_argument("files", nargs="+", type=Path, metavar="FILE", help="counts once, however often it is given")
     made.add_argument(
         "--into", required=True, metavar="RUN", type=run_name, help="namespace that is filled, or goes on"
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     return made
 
 
-async def _backfill(arguments: argparse.Namespace, read: StreamSettings, tell: Telling) -> int:
+async def _backfill(arguments: argparse.Namespace, read: FoldSettings, tell: Telling) -> int:
     from streams.replay.addition import Backfill
     from streams.replay.ground import ground
     from streams.replay.lines import FileError

@@ -15,35 +15,33 @@ import time
 from aiokafka.errors import KafkaError
 
 from streams.features.blobs import UnreadableError
-from streams.features.declaration import DEFAULT
-from streams.features.features_file import load
+from streams.opened import declared
 from streams.replay.folding import Folding
 from streams.replay.job import Job, Said, encode, read_job
 from streams.replay.ranges import ReplayError
-from streams.replay.work import Items, Users, Work, of_run
+from streams.replay.work import Items, Users, Work
 from streams.service import logs, loop, settings
 from streams.service.outbox import OutboxError
-from streams.settings import StreamSettings
+from streams.settings import FoldSettings
 from streams.tables.errors import TableError
 
 TELL_EVERY_S = 0.25
 LONGEST_LINE_BYTES = 64 << 20
 
 
-def work_of(job: Job, read: StreamSettings) -> Work:
+def work_of(job: Job, read: FoldSettings) -> Work:
     """What the job's side does with chunks."""
     if job.side == "count":
         from streams.replay.counting import Counting
 
-        features = read.tools.features.file
-        return Counting(job, read, load(features) if features else DEFAULT)
+        return Counting(job, read, declared(read))
     return Users(job, read) if job.side == "users" else Items(job, read)
 
 
 class Child:
     """Takes one job after the other."""
 
-    def __init__(self, read: StreamSettings) -> None:
+    def __init__(self, read: FoldSettings) -> None:
         self.read = read
         self._folding: Folding | None = None
         self._stopped = False
@@ -82,7 +80,7 @@ class Child:
         _say(said)
 
     async def _fold(self, job: Job) -> Said:
-        read = of_run(self.read, job.run)
+        read = self.read.within(job.run)
         work = work_of(job, read)
         folding = self._folding = Folding(job, read, work)
         loop.calm_the_collector()
@@ -117,7 +115,7 @@ def _first(group: BaseException) -> BaseException:
 
 
 async def _main() -> int:
-    read = settings.read(StreamSettings, os.environ)
+    read = settings.read(FoldSettings, os.environ)
     logs.setup(read.shell.log, "warning")
     child = Child(read)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, child.stop)

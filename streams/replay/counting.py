@@ -15,7 +15,7 @@ from streams.chunks.chunk import Chunk, LogFacts
 from streams.features.declaration import Declaration
 from streams.replay.job import Job
 from streams.replay.work import limits, named
-from streams.settings import StreamSettings
+from streams.settings import FoldSettings
 from streams.tables.attempt import Verdict
 from streams.tables.part import Outcome
 
@@ -49,7 +49,7 @@ class Distinct:
 class Counting:
     """Counts events by kind, rejects by reason, and those that are late, expired, from the future or outside."""
 
-    def __init__(self, job: Job, settings: StreamSettings, declaration: Declaration) -> None:
+    def __init__(self, job: Job, settings: FoldSettings, declaration: Declaration) -> None:
         topics: Topics = settings.connections.topics
         self.limits, self.items_topic = limits(settings, job.spans), topics.items
         self._kinds = {topic: declaration.wire_kinds(word) for topic, word in topics.word_of.items()}

@@ -19,7 +19,6 @@ from streams.replay.job import CATALOGUE, FILE, FileJob, Job, Said, Side, added
 from streams.replay.ranges import Range
 from streams.replay.register import Run
 from streams.replay.survey import survey
-from streams.replay.work import of_run
 from streams.service.verb import GOOD, Telling
 
 STOPPED = 130
@@ -109,7 +108,7 @@ class Execution:
 
     async def _initialise(self, users: Sequence[Range], items: Sequence[Range], files: Sequence[FileJob]) -> None:
         """Say where every log of the run begins; what was said before stays."""
-        tables = Tables(of_run(self.ground.settings, self.name).tools)
+        tables = Tables(self.ground.settings.within(self.name))
         try:
             await tables.users.check_server()
             for r in users:

@@ -23,7 +23,7 @@ from streams.replay.ranges import Range
 from streams.replay.reading import Stretch, unassigned
 from streams.replay.work import Work
 from streams.service.kafka import client_options
-from streams.settings import StreamSettings
+from streams.settings import FoldSettings
 from streams.tables.errors import Rewind
 
 
@@ -45,7 +45,7 @@ class Pace:
 class Folding:
     """One job over its work; `behind` says at any moment how many records are settled. `stop` ends it soon."""
 
-    def __init__(self, job: Job, settings: StreamSettings, work: Work) -> None:
+    def __init__(self, job: Job, settings: FoldSettings, work: Work) -> None:
         self.job, self.settings, self.work = job, settings, work
         self.stopped = False
         self._pace = Pace(job.rate)

@@ -14,11 +14,10 @@ from streams.admin import administering, create_topics
 from streams.opened import Tables
 from streams.replay.ranges import Place, Range, ReplayError
 from streams.replay.register import Run, Target, known
-from streams.replay.work import of_run
 from streams.service import namespaces
 from streams.service.kafka import client_options
 from streams.service.trouble import TROUBLE
-from streams.settings import StreamSettings
+from streams.settings import FoldSettings
 from streams.tables.erased import copy_erased
 from streams.tables.look import partitions_of
 from streams.topic_plan import PlannedTopic, TopicLayout, plan
@@ -36,16 +35,14 @@ class AwayError(ReplayError):
 class Ground:
     """An installation as it is: `runs` are those registered, `force` the namespaces in force."""
 
-    def __init__(
-        self, settings: StreamSettings, tables: Tables, force: namespaces.InForce, runs: dict[str, Any]
-    ) -> None:
+    def __init__(self, settings: FoldSettings, tables: Tables, force: namespaces.InForce, runs: dict[str, Any]) -> None:
         self.settings, self.tables, self.force, self.runs = settings, tables, force, runs
         self.installation = settings.connections.namespace
         self.kafka = client_options(settings.connections)
 
     def topics(self, run: str) -> Topics:
         """The topics of a namespace."""
-        return of_run(self.settings, run).connections.topics
+        return self.settings.within(run).connections.topics
 
     async def target(self, run: str) -> Target:
         """What is known of a namespace that is to be filled."""
@@ -111,9 +108,9 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground(settings: StreamSettings) -> AsyncIterator[Ground]:
+async def ground(settings: FoldSettings) -> AsyncIterator[Ground]:
     """Connect; raises ReplayError, with exit status 1, when Kafka or Redis does not answer."""
-    tables = Tables(settings.tools)
+    tables = Tables(settings)
     try:
         installation = settings.connections.namespace
         force = await namespaces.in_force(tables.client, installation)

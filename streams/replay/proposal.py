@@ -144,4 +144,5 @@ class Replay:
         )
 
     def _options(self) -> Options:
-        return Options(self.arguments.processes, self.arguments.rate, self.arguments.chunk)
+        typed = self.arguments
+        return Options(typed.processes, typed.rate, typed.chunk or self.ground.settings.chunk)

@@ -8,19 +8,19 @@ import os
 from streams.service import logs, loop, settings
 from streams.service.arguments import whole_number
 from streams.service.verb import Telling, parser
-from streams.settings import StreamSettings
+from streams.settings import FoldSettings
 
 
 def replay(argv: list[str]) -> int:
     """The verb; 0 when planned or done, 1 when something failed, 78 refused, 130 when told to stop."""
     arguments = _parser().parse_args(argv)
-    read = settings.read(StreamSettings, os.environ)
+    read = settings.read(FoldSettings, os.environ)
     logs.setup(read.shell.log, "error")
     tell = Telling(as_json=arguments.json)
     return tell.end(loop.run(_replay(arguments, read, tell)))
 
 
-async def _replay(arguments: argparse.Namespace, read: StreamSettings, tell: Telling) -> int:
+async def _replay(arguments: argparse.Namespace, read: FoldSettings, tell: Telling) -> int:
     from streams.replay.ground import ground
     from streams.replay.proposal import Replay
     from streams.replay.ranges import ReplayError
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     from streams.replay.moments import length, moment
 
     made = parser(
-        "replay", "Read events again: count them, or build rows beside the live ones.", StreamSettings, acts=True
+        "replay", "Read events again: count them, or build rows beside the live ones.", FoldSettings, acts=True
     )
     made.add_argument("--into", metavar="RUN", type=run_name, help="namespace of its own that is filled, or goes on")
     made.add_argument(
@@ -65,9 +65,7 @@ def add_effort(made: argparse.ArgumentParser) -> None:
     """The options of how hard a replay or back-fill works."""
     made.add_argument("--rate", type=whole_number, default=0, metavar="N", help="at most so many events a second")
     made.add_argument("--processes", type=whole_number, default=1, metavar="N", help="split by partition (%(default)s)")
-    made.add_argument(
-        "--chunk", type=whole_number, default=4_000, metavar="N", help="records in one step (%(default)s)"
-    )
+    made.add_argument("--chunk", type=whole_number, metavar="N", help="records in one step (KAIROS_CHUNK)")
 
 
 def run_name(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -17,7 +16,7 @@ from streams.pipeline import Limits, Pipeline, Rejected
 from streams.replay.job import Job
 from streams.service.clock import Clock
 from streams.service.outbox import Outbox
-from streams.settings import StreamSettings
+from streams.settings import FoldSettings
 from streams.sinks import DeltaSink
 from streams.tables.attempt import Verdict
 from streams.tables.items import ItemTable
@@ -57,8 +56,8 @@ class _Folding:
     table: UserTable | ItemTable
     pipeline: Pipeline | ItemPipeline
 
-    def __init__(self, job: Job, settings: StreamSettings) -> None:
-        self.tables = Tables(settings.tools, cache_bytes=settings.cache_mib << 20, queueing=job.mode == "shadow")
+    def __init__(self, job: Job, settings: FoldSettings) -> None:
+        self.tables = Tables(settings, cache_bytes=settings.cache_mib << 20, queueing=job.mode == "shadow")
         self.topics: Topics = settings.connections.topics
 
     async def start(self, facts: LogFacts) -> int:
@@ -80,13 +79,13 @@ class Users(_Folding):
     table: UserTable
     pipeline: Pipeline
 
-    def __init__(self, job: Job, settings: StreamSettings) -> None:
+    def __init__(self, job: Job, settings: FoldSettings) -> None:
         super().__init__(job, settings)
         self.table = self.tables.users
         self.outbox = Outbox(settings.connections, largest_record_bytes=LARGEST_RECORD_BYTES)
         self.pipeline = Pipeline(
             self.table,
-            Encoder(self.tables.declaration, Calendar(settings.tools.features.zone)),
+            Encoder(self.tables.declaration, Calendar(settings.zone)),
             self.topics,
             NoDeadLetters(),
             DeltaSink(self.outbox, self.topics.deltas),
@@ -120,7 +119,7 @@ class Items(_Folding):
     table: ItemTable
     pipeline: ItemPipeline
 
-    def __init__(self, job: Job, settings: StreamSettings) -> None:
+    def __init__(self, job: Job, settings: FoldSettings) -> None:
         super().__init__(job, settings)
         self.table = self.tables.items
         self.pipeline = ItemPipeline(self.table, self.topics, NoDeadLetters(), max_value_bytes=settings.max_value_bytes)
@@ -131,7 +130,7 @@ class Items(_Folding):
         return told | named("item_rejects", stats.rejects)
 
 
-def limits(settings: StreamSettings, spans: Mapping[str, tuple[int, int]]) -> Limits:
+def limits(settings: FoldSettings, spans: Mapping[str, tuple[int, int]]) -> Limits:
     """What live leaves out, and the stretches of event time that count; of a re-driven record the original alone."""
     return Limits(
         settings.max_skew_s * 1000,
@@ -145,9 +144,3 @@ def limits(settings: StreamSettings, spans: Mapping[str, tuple[int, int]]) -> Li
 def named(name: str, counts: Mapping[str, int]) -> dict[str, int]:
     """Counts under "name.word"."""
     return {f"{name}.{word}": count for word, count in Counter(counts).items() if count}
-
-
-def of_run(settings: StreamSettings, run: str) -> StreamSettings:
-    """The settings with the run as namespace; raises ValueError with a sentence for a name that cannot be one."""
-    connections = dataclasses.replace(settings.connections, namespace=run)
-    return dataclasses.replace(settings, tools=dataclasses.replace(settings.tools, connections=connections))

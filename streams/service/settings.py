@@ -65,7 +65,7 @@ class Connections:
     kafka_key: Path | None = setting("KAIROS_KAFKA_KEY", "Key file of the client certificate.", default=None)
     redis: str = setting(
         "KAIROS_REDIS",
-        "redis[s]://host:port/db, redis[s]+cluster://host:port,... or redis[s]+sentinel://host:port,.../service",
+        "redis[s]://host:port/db, redis[s]+cluster://host:port,... or redis[s]+sentinel://host:port,.../service.",
         default="redis://127.0.0.1:6379/0",
         secret=True,
         check=redis_address,
@@ -103,13 +103,19 @@ class Connections:
 
 
 @dataclass(frozen=True)
-class Shell:
+class Log:
+    """How a command writes down what goes wrong."""
+
+    log: Literal["text", "json"] = setting("KAIROS_LOG", "Format of the log lines.", default="text")
+
+
+@dataclass(frozen=True)
+class Shell(Log):
     """What a service shows of itself."""
 
     http: str = setting(
         "KAIROS_HTTP", "host:port of /live, /ready, /metrics; port 0 = any.", default="127.0.0.1:6066", check=host_ports
     )
-    log: Literal["text", "json"] = setting("KAIROS_LOG", "Format of the log lines.", default="text")
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "KAIROS_LOG_LEVEL", "Least level that is logged.", default="info"
     )
@@ -159,9 +165,9 @@ def describe(cls: type[Any]) -> list[Described]:
     return lines
 
 
-def help_text(cls: type[Any]) -> str:
-    """The variables as aligned text for the end of a command's --help."""
-    lines = describe(cls)
+def help_text(*classes: type[Any]) -> str:
+    """The variables of the classes as aligned text for the end of a command's --help."""
+    lines = [line for cls in classes for line in describe(cls)]
     width = max(len(line.env) for line in lines)
     return "\n".join(
         ["environment variables:"]

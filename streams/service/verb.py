@@ -24,12 +24,12 @@ SAY_EVERY_S = 10.0
 """How often progress is said where there is no terminal to draw on."""
 
 
-def parser(name: str, about: str, cls: type, *, acts: bool) -> argparse.ArgumentParser:
-    """The parser of `kairos NAME` with the settings of `cls` in its help; `acts`: it changes something on --execute."""
+def parser(name: str, about: str, *classes: type, acts: bool) -> argparse.ArgumentParser:
+    """The parser of `kairos NAME`, with what `classes` read in its help; `acts`: it changes something on --execute."""
     made = argparse.ArgumentParser(
         prog=f"kairos {name}",
         description=about,
-        epilog=settings.help_text(cls),
+        epilog=settings.help_text(*classes),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--json", action="store_true", help="one JSON object instead of a page")

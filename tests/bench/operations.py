@@ -18,7 +18,7 @@ from tests.bench.traffic import Traffic, everything, reference
 
 EVENTS = int(os.environ.get("BENCH_EVENTS", "2000000"))
 """Of the reference log that is rebuilt: BENCH_EVENTS=10000000 for a large one, which takes a quarter of an hour."""
-USERS, FULL_EVENTS = 20_000, 200_000
+USERS, FULL_EVENTS = 20_000, min(200_000, EVENTS)
 AT_ONCE = 1_000_000
 WITHIN_S = 1_800
 

@@ -17,7 +17,8 @@ from tests.bench.figures import AT_MOST, Figure, figure
 from tests.bench.installation import KAIROS, Installation
 from tests.bench.lab import Lab
 
-LETTERS = 20_000
+LETTERS = int(os.environ.get("BENCH_LETTERS", "20000"))
+"""BENCH_LETTERS=1000 for a look whether it runs: the start of the command weighs more then."""
 
 
 def dead_letter_figures(lab: Lab) -> list[Figure]:

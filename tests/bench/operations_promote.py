@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ from tests.worker_process import WorkerProcess, until
 
 PER_S = 500
 LOOK_S = 0.02
-ROUNDS = 3
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+"""Promotions, there and back: BENCH_ROUNDS=1 for a look whether it runs."""
 AS_A_REBALANCE = 1.5
 """A promotion may pause live work for as long as a rebalance; half as long again is the noise of so few of both."""
 

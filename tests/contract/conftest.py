@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from deploy.stack import ValkeyCluster
 from schemas.keys import Keys
 from streams.tables.store import Store
 from streams.tables.users import UserTable
@@ -16,11 +15,12 @@ from tests.chunked import LAYOUT, PARTITION, TOPICS, facts
 from tests.contract.backends import Backend, InMemory, InRedis, MakeTable, client_of
 
 
-@pytest.fixture(scope="session")
-def redis_cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Cluster of three primaries for this session."""
-    with ValkeyCluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        yield cluster.url
+@pytest.fixture(params=["valkey", "cluster"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    """A client of the session's Valkey, and of a Cluster."""
+    made = client_of(request.getfixturevalue("redis_url" if request.param == "valkey" else "redis_cluster_url"))
+    yield made
+    await made.aclose()
 
 
 @pytest.fixture(params=["memory", "valkey", "cluster"])

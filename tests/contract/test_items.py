@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from redis.asyncio import Redis
-from redis.asyncio.cluster import RedisCluster
 
 from model_server.items import ItemStore
 from schemas.items import Item, encode_item
@@ -72,19 +70,13 @@ class Shop:
         return int(arrays.view(T, np.array([index])).totals[0, DEFAULT.code("click")])
 
 
-@pytest.fixture(params=["single", "cluster"])
-async def shop(request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
-    client: Any
-    if request.param == "single":
-        client = Redis.from_url(request.getfixturevalue("redis_url"))
-    else:
-        client = RedisCluster.from_url(request.getfixturevalue("redis_cluster_url").replace("redis+cluster:", "redis:"))
+@pytest.fixture
+async def shop(client: Any) -> AsyncIterator[Shop]:
     made = Shop(client)
     yield made
     for partition in range(PARTITIONS):
         tag = made.keys.item_tag(partition)
         await client.unlink(made.keys.item_rows(tag), made.keys.catalogue(tag), made.keys.touched(tag))
-    await client.aclose()
 
 
 async def test_the_whole_table_is_read(shop: Shop) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
-
-import pytest
 
 from model_server.queue import LeaseQueue
 from schemas.keys import Keys
@@ -14,14 +11,6 @@ from streams.service import namespaces, roll
 from streams.service.namespaces import InForce
 from streams.tables import queues
 from streams.tables.queues import Turn
-from tests.contract.backends import client_of
-
-
-@pytest.fixture(params=["valkey", "cluster"])
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    made = client_of(request.getfixturevalue("redis_url" if request.param == "valkey" else "redis_cluster_url"))
-    yield made
-    await made.aclose()
 
 
 async def test_before_the_first_promotion_an_installation_is_its_own_namespace(client: Any, namespace: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from streams.features.items import ItemLayout
 from streams.features.rows import Layout
 from streams.operations.comparing import Tally
 from streams.operations.parity import Parity, ParityError, Sample, kinds
-from tests.contract.backends import client_of
 
 NEXT = merge(DEFAULT, {"windows": {"2h": "2h"}})
 PARTITIONS, ITEM_PARTITIONS, USERS = 3, 2, 300
@@ -27,13 +25,6 @@ class NoBar:
 
     def at(self, done: float, total: float | None = None) -> None:
         """Nothing is drawn."""
-
-
-@pytest.fixture(params=["valkey", "cluster"])
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    made = client_of(request.getfixturevalue("redis_url" if request.param == "valkey" else "redis_cluster_url"))
-    yield made
-    await made.aclose()
 
 
 def rows_of(layout: Any, n: int, seed: int = 0) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ from tests.contract.backends import client_of
 
 NOW_MS = 1_800_000_000_000
 PARTITIONS = 4
-
-
-@pytest.fixture(params=["valkey", "cluster"])
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    made = client_of(request.getfixturevalue("redis_url" if request.param == "valkey" else "redis_cluster_url"))
-    yield made
-    await made.aclose()
 
 
 async def test_queues_are_counted_at_a_moment(client: Any, keys: Keys) -> None:

@@ -1,15 +1,12 @@
 """Vectors of titles in a real Valkey: one worker reads a title, the others take what it found, all of it expires."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from redis.asyncio import Redis
-from redis.asyncio.cluster import RedisCluster
 
 from model_server.items import ItemStore
 from model_server.text.at_hand import LiveTitles
@@ -28,17 +25,6 @@ from tests.titled import NAME, Words, library, title
 TITLES = [title(n) for n in range(30)]
 
 
-@pytest.fixture(params=["single", "cluster"])
-async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    client: Any
-    if request.param == "single":
-        client = Redis.from_url(request.getfixturevalue("redis_url"))
-    else:
-        client = RedisCluster.from_url(request.getfixturevalue("redis_cluster_url").replace("redis+cluster:", "redis:"))
-    yield client
-    await client.aclose()
-
-
 def key_of(namespace: str, text: str) -> bytes:
     (key,) = keys_of([text]).tolist()
     return Keys.title_vector(Keys(namespace).title_tag(key % SHARDS), NAME.encode(), key)
@@ -52,8 +38,8 @@ async def read_all(reader: TitleReader, titles: list[str]) -> dict[int, Any]:
     return found
 
 
-async def test_one_worker_reads_and_the_other_takes(redis: Any, namespace: str, tmp_path: Path) -> None:
-    shelf, words, others = Shelf(redis, namespace, NAME, WIDTH), Words(), Words()
+async def test_one_worker_reads_and_the_other_takes(client: Any, namespace: str, tmp_path: Path) -> None:
+    shelf, words, others = Shelf(client, namespace, NAME, WIDTH), Words(), Words()
     titles = [*TITLES, "", TITLES[3]]
     first = await read_all(TitleReader(library(tmp_path / "a", words), shelf), titles)
     second = await read_all(TitleReader(library(tmp_path / "b", others), shelf), titles)
@@ -65,8 +51,8 @@ async def test_one_worker_reads_and_the_other_takes(redis: Any, namespace: str, 
     assert first[31].tolist() == first[3].tolist()
 
 
-async def test_two_workers_at_the_same_time_read_each_title_once(redis: Any, namespace: str, tmp_path: Path) -> None:
-    words, shelf = [Words(), Words()], Shelf(redis, namespace, NAME, WIDTH)
+async def test_two_workers_at_the_same_time_read_each_title_once(client: Any, namespace: str, tmp_path: Path) -> None:
+    words, shelf = [Words(), Words()], Shelf(client, namespace, NAME, WIDTH)
     readers = [TitleReader(library(tmp_path / f"{n}", each), shelf) for n, each in enumerate(words)]
     parts = await asyncio.gather(*(read_all(reader, TITLES) for reader in readers))
     assert sorted(words[0].read + words[1].read) == sorted(TITLES)
@@ -76,33 +62,33 @@ async def test_two_workers_at_the_same_time_read_each_title_once(redis: Any, nam
     assert len(words[0].read + words[1].read) == 30
 
 
-async def test_vectors_and_claims_expire(redis: Any, namespace: str) -> None:
-    shelf, keys = Shelf(redis, namespace, NAME, WIDTH), keys_of(["red mug"])
+async def test_vectors_and_claims_expire(client: Any, namespace: str) -> None:
+    shelf, keys = Shelf(client, namespace, NAME, WIDTH), keys_of(["red mug"])
     assert (await shelf.get(keys)).ours.tolist() == [True]
-    assert 0 < await redis.ttl(key_of(namespace, "red mug")) <= CLAIM_S
+    assert 0 < await client.ttl(key_of(namespace, "red mug")) <= CLAIM_S
     assert [part.tolist() for part in ((await shelf.get(keys)).ours, (await shelf.get(keys)).there)] == [[False]] * 2
     await shelf.put(keys, np.ones((1, WIDTH), np.float32))
-    assert CLAIM_S < await redis.ttl(key_of(namespace, "red mug")) <= KEPT_S
-    assert await redis.strlen(key_of(namespace, "red mug")) == 2 * WIDTH
+    assert CLAIM_S < await client.ttl(key_of(namespace, "red mug")) <= KEPT_S
+    assert await client.strlen(key_of(namespace, "red mug")) == 2 * WIDTH
 
 
-async def test_a_claim_that_ran_out_is_taken_over(redis: Any, namespace: str, tmp_path: Path) -> None:
-    shelf, keys = Shelf(redis, namespace, NAME, WIDTH), keys_of(["red mug"])
+async def test_a_claim_that_ran_out_is_taken_over(client: Any, namespace: str, tmp_path: Path) -> None:
+    shelf, keys = Shelf(client, namespace, NAME, WIDTH), keys_of(["red mug"])
     await shelf.get(keys)
     reader = TitleReader(library(tmp_path), shelf)
     assert await read_all(reader, ["red mug"]) == {}
-    await redis.unlink(key_of(namespace, "red mug"))
+    await client.unlink(key_of(namespace, "red mug"))
     assert list(await read_all(reader, ["red mug"])) == [0]
 
 
-async def test_what_is_no_vector_is_left_to_expire(redis: Any, namespace: str, tmp_path: Path) -> None:
-    await redis.set(key_of(namespace, "red mug"), b"xyz", ex=60)
-    assert await read_all(TitleReader(library(tmp_path), Shelf(redis, namespace, NAME, WIDTH)), ["red mug"]) == {}
+async def test_what_is_no_vector_is_left_to_expire(client: Any, namespace: str, tmp_path: Path) -> None:
+    await client.set(key_of(namespace, "red mug"), b"xyz", ex=60)
+    assert await read_all(TitleReader(library(tmp_path), Shelf(client, namespace, NAME, WIDTH)), ["red mug"]) == {}
 
 
-async def test_another_back_end_has_keys_of_its_own(redis: Any, namespace: str, tmp_path: Path) -> None:
-    await read_all(TitleReader(library(tmp_path), Shelf(redis, namespace, NAME, WIDTH)), ["red mug"])
-    other = Shelf(redis, namespace, "words-2", WIDTH)
+async def test_another_back_end_has_keys_of_its_own(client: Any, namespace: str, tmp_path: Path) -> None:
+    await read_all(TitleReader(library(tmp_path), Shelf(client, namespace, NAME, WIDTH)), ["red mug"])
+    other = Shelf(client, namespace, "words-2", WIDTH)
     assert (await other.get(keys_of(["red mug"]))).ours.tolist() == [True]
 
 
@@ -130,17 +116,17 @@ async def known(told: LiveTitles, store: ItemStore, *expected: bool) -> None:
 
 
 async def test_titles_are_followed_and_a_back_end_that_is_away_ends_nothing(
-    redis: Any, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    client: Any, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     words, waiting, tries = Words(), list[int](), count()
-    store = ItemStore(redis, Keys(namespace), 1, ItemLayout(DEFAULT))
+    store = ItemStore(client, Keys(namespace), 1, ItemLayout(DEFAULT))
     told = LiveTitles(Projection(NAME, np.zeros(WIDTH, np.float32), np.eye(WIDTH, dtype=np.float32)))
 
     def reader_of(back_end: str) -> TitleReader:
         if next(tries) < 3:
             text = f"{back_end} is away"
             raise TextError(text)
-        return TitleReader(library(tmp_path, words), Shelf(redis, namespace, back_end, WIDTH))
+        return TitleReader(library(tmp_path, words), Shelf(client, namespace, back_end, WIDTH))
 
     async def soon(*expected: bool) -> None:
         await known(told, store, *expected)

@@ -141,9 +141,11 @@ async def test_inspect_shows_what_the_rows_say(installation: Installation) -> No
     page = await asyncio.to_thread(installation.run, "inspect", user)
     assert page.returncode == 0
     assert f"user        {user}" in page.stdout
-    nobody = await asyncio.to_thread(installation.run, "inspect", "nobody")
+    nobody = await asyncio.to_thread(installation.run, "inspect", "nobody", "--json")
     assert nobody.returncode == 1
     assert "Nothing is known of user nobody" in nobody.stderr
+    told = orjson.loads(nobody.stdout)
+    assert (told["status"], told["error"]) == (1, nobody.stderr.strip())
 
 
 async def test_a_rebuild_under_another_declaration_runs_beside_the_live_tables(installation: Installation) -> None:

@@ -97,8 +97,9 @@ LOOK = """
 import sys
 if {without!r}:
     sys.modules[{without!r}] = None
-from deploy.doctor import _further
-(_, look), = _further({{"KAIROS_MODEL_DIR": {folder!r}}})
+from deploy.doctor import DoctorSettings, _further
+from streams.service.settings import read
+(_, look), = _further(read(DoctorSettings, {{"KAIROS_MODEL_DIR": {folder!r}}}))
 print(look().state, look().findings[0].what, "torch" in sys.modules)
 """
 
