@@ -192,8 +192,9 @@ class Stage:
         deadline_s = time.monotonic() + timeout_s
         while not await asyncio.to_thread(lambda: all(process.ready() for process in self.processes)):
             if time.monotonic() > deadline_s:
-                late = ", ".join(process.name for process in self.processes if not process.ready())
-                message = f"{late} did not start within {timeout_s:.0f} s; see {self.folder}"
+                asked = {process.name: process.ask("/ready") for process in self.processes}
+                late = ", ".join(f"{name} ({said})" for name, (status, said) in asked.items() if status != 200)
+                message = f"not ready within {timeout_s:.0f} s: {late}; see {self.folder}"
                 raise FaultError(message)
             await asyncio.sleep(0.2)
 
