@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 
 from rich.console import Console
@@ -30,6 +31,8 @@ from tests.faults.verdict import Verdict
 OUT = Path("build/faults.json")
 RUN_MAY_TAKE_S = 400
 INTERRUPTED = 130
+_interrupted = Event()
+"""Set in a process whose run was interrupted: the pool has handed it the next one already."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -94,10 +97,15 @@ def _perform(plan: Plan, *, unable: Mapping[str, str], keep: bool) -> _Done:
         missing.append(why)
     if missing:
         return _Done(Result(plan, None, 0.0, missing[0]))
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
     folder = Path(tempfile.mkdtemp(prefix=f"kairos-faults-{plan.seed}-"))
     started_s = time.monotonic()
     try:
         verdict = asyncio.run(asyncio.wait_for(Run(plan, FAULTS, folder).perform(), RUN_MAY_TAKE_S))
+    except KeyboardInterrupt:
+        _interrupted.set()
+        raise
     except Exception as problem:  # one run that broke must not hide what the others find
         verdict = Verdict(complaints=[f"the run itself broke: {traceback.format_exc()}{problem!r}"])
     result = Result(plan, verdict, time.monotonic() - started_s)
