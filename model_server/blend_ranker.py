@@ -12,7 +12,7 @@ from model_server.finding import Finder
 from model_server.heads.heads import Heads
 from model_server.preparation import Preparation
 from model_server.retrieval.neighbours import Neighbours
-from model_server.selection import Calibration, Selection, Timings, no_hidden
+from model_server.selection import Calibration, Inside, Selection, Timings, no_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +65,11 @@ class BlendRanker:
             began = perf_counter()
             score = self._blend.score(found.candidates.near)
             timings = Timings(retrieve_ms, 0.0, 1000 * (perf_counter() - began))
-            return self._select(found.candidates, score, no_hidden, requests, shared, timings)
+            near, names = found.candidates.near, self._select.lists
+
+            def owed(user: int, place: int) -> dict[str, float]:
+                return self._blend.owed(near[user, place], names)
+
+            return self._select(found.candidates, score, Inside(no_hidden, owed), requests, shared, timings)
 
         return rest

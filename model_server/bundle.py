@@ -1,8 +1,9 @@
-"""A trained model on disk: JSON and safetensors in a folder of its own, a `current` file that names it, and its reload.
+"""A trained model on disk: JSON and safetensors in a folder of its own, and a `current` file that names it.
 
 <folder>/<version>/bundle.json          what it is: schema, counters, shapes, calibration, heads, how it was judged
 <folder>/<version>/arrays.safetensors   trained ids, neighbours, blend weights
 <folder>/<version>/weights.safetensors  the net, absent where the guard kept the blend
+<folder>/<version>/card.md, card.png    for people, see `model_server.training.card`
 <folder>/current                        the version to serve, see `model_server.model_folder`
 
 BundleError(ValueError): a bundle that cannot serve; the text says why and what to do.
@@ -11,11 +12,10 @@ BundleError(ValueError): a bundle that cannot serve; the text says why and what 
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from model_server.blend import Blend
 from model_server.blend_ranker import USUAL, BlendRanker
 from model_server.heads.heads import Heads
-from model_server.model_folder import BUNDLE, CURRENT, current_version
+from model_server.model_folder import BUNDLE, CURRENT
 from model_server.preparation import Preparation
 from model_server.retrieval.neighbours import Neighbours
 from model_server.selection import Calibration
@@ -39,10 +39,7 @@ if TYPE_CHECKING:
     from streams.features.declaration import Declaration
 
 FORMAT = 2
-AGAIN_S = 60.0
 Arrays = Mapping[str, NDArray[Any]]
-Files = tuple[tuple[str, int, int, int, int], ...]
-"""Name, inode, bytes, and times of the last change of each file and of its owner and rights, in nanoseconds."""
 
 
 class BundleError(ValueError):
@@ -79,8 +76,8 @@ class Bundle:
             raise ValueError(message)
 
 
-def save(folder: Path, bundle: Bundle) -> Path:
-    """Write the bundle beside the others, not yet in force; a reader sees the whole of it or nothing."""
+def save(folder: Path, bundle: Bundle, beside: Mapping[str, bytes] | None = None) -> Path:
+    """Write the bundle, and files `beside` it, not yet in force; a reader sees the whole of it or nothing."""
     from safetensors.numpy import save_file
 
     target, draft = folder / bundle.version, folder / f".{bundle.version}.draft"
@@ -93,6 +90,8 @@ def save(folder: Path, bundle: Bundle) -> Path:
     if bundle.weights is not None:
         save_file(dict(bundle.weights), draft / "weights.safetensors")
     (draft / BUNDLE).write_bytes(orjson.dumps(_document(bundle), option=orjson.OPT_INDENT_2))
+    for name, content in (beside or {}).items():
+        (draft / name).write_bytes(content)
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
     return target
@@ -220,80 +219,3 @@ def ranker_of(bundle: Bundle, declaration: Declaration, device: str, titles: Tit
     except (RuntimeError, KeyError, TypeError) as error:
         message = f"the weights of bundle {bundle.version} do not fit their shape ({error}): train again"
         raise BundleError(message) from error
-
-
-class BundleWatcher:
-    """Where the worker gets its ranker: the blend before any bundle, then whatever `current` names, if it can serve."""
-
-    def __init__(
-        self,
-        folder: Path | None,
-        declaration: Declaration,
-        device: str = "auto",
-        text: Wish = "auto",
-        *,
-        clock_s: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._folder = folder
-        self._declaration = declaration
-        self._device, self._text = device, text
-        self._titles: LiveTitles | None = None
-        self._clock_s = clock_s
-        self._refused = Refused()
-        self._current: Ranker = BlendRanker.untrained(declaration)
-
-    def current(self) -> Ranker:
-        """The ranker to score the next batch with."""
-        return self._current
-
-    def titles(self) -> LiveTitles | None:
-        """Where that ranker expects the vectors of titles, None where it reads none."""
-        return self._titles
-
-    def poll(self) -> str | None:
-        """Load and warm the version that `current` names, if it is another one; its name, None when nothing changed.
-
-        A version that cannot serve leaves the old ranker in place. It is tried again when its files change, and every
-        AGAIN_S: what was missing may be mended elsewhere. Its reason is raised once: BundleError, or OSError where the
-        folder cannot be read.
-        """
-        if self._folder is None:
-            return None
-        refused, files, now_s = self._refused, _files(self._folder), self._clock_s()
-        if files == refused.files and now_s < refused.until_s:
-            return None
-        try:
-            version = current_version(self._folder)
-            if version in (None, self._current.version):
-                self._refused = Refused()
-                return None
-            bundle = load(self._folder, version, self._declaration)
-            titles = titles_of(bundle, self._text)
-            self._current = ranker_of(bundle, self._declaration, self._device, titles)
-            self._titles = titles
-        except Exception as error:
-            self._refused = Refused(files, now_s + AGAIN_S, str(error))
-            if str(error) == refused.why:
-                return None
-            raise
-        self._refused = Refused()
-        return version
-
-
-class Refused(NamedTuple):
-    """What could not serve: how its files looked, when to try them again anyway, and why it could not."""
-
-    files: Files = ()
-    until_s: float = 0.0
-    why: str = ""
-
-
-def _files(folder: Path) -> Files:
-    """How `current` and the files of the version that it names look from outside: equal while nobody touches them."""
-    try:
-        version = current_version(folder) or ""
-        paths = [folder / CURRENT, *sorted((folder / version).iterdir())] if version else []
-        looks = [(str(path), path.stat()) for path in paths]
-    except (OSError, ValueError) as error:
-        return ((str(error), 0, 0, 0, 0),)
-    return tuple((name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in looks)

@@ -104,7 +104,7 @@ async def _serve(read: ModelSettings, *, drain: bool, shadow: str | None) -> int
 def _rankers(read: ModelSettings, declaration: "Declaration") -> "RankerSource":
     from pathlib import Path
 
-    from model_server.bundle import BundleWatcher
+    from model_server.bundle_watcher import BundleWatcher
 
     folder = None if read.model_dir is None else Path(read.model_dir)
     watcher = BundleWatcher(folder, declaration, read.device, read.text)

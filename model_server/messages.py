@@ -32,6 +32,9 @@ from schemas.topics import Outlets
 from streams.features.declaration import BACKFILL
 from streams.service.outbox import Outgoing
 
+DIGITS = 5
+"""Kept of the shares that a score is owed to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -112,7 +115,7 @@ class _Page:
     def decision(self, sent: list[Recommendation]) -> Decision:
         ended = self.ended
         scored = ended.scored
-        chosen = [Chosen(c.item.id, c.slot, c.dedup_key, c.scores, c.grade) for c in sent]
+        chosen = [Chosen(c.item.id, c.slot, c.dedup_key, c.scores, c.grade, c.because) for c in sent]
         if not sent and scored is not None and ended.ending.picks:
             best = ended.ending.picks[0]
             item = self.items.ids[int(scored.item[ended.at, best])]
@@ -163,6 +166,7 @@ class _Page:
             versions=self.versions,
             exploration=_exploration(float(scored.propensity[ended.at, k])),
             reasons=_reasons(int(scored.reasons[ended.at, k]), scored.reason_names),
+            because={part: round(share, DIGITS) for part, share in scored.because(ended.at, k).items()},
             waited_ms=ended.waited_ms,
         )
 

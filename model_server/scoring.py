@@ -75,6 +75,17 @@ class ItemState(Protocol):
         """
 
 
+BASE = "base"
+Because = Callable[[int, int], dict[str, float]]
+"""Of user u and place k: what `final` is owed to, in logits, by part; with BASE, what is there before any, they sum to
+the logit of `final` within 1e-3."""
+
+
+def unexplained(_user: int, _place: int) -> dict[str, float]:
+    """For rankers that cannot say."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """The best K items of each of U users, best first; where a user has fewer, item = -1 and every number is 0.
@@ -84,6 +95,7 @@ class Scored:
     propensity: f32[U, K], probability that this item was shown in this place by design (1 = no exploration).
     reasons: u32[U, K] bit mask over `reason_names` (bit 0 = first name): why the item was found and ranked here.
     tokens: what the batch needed; padded_tokens: what the device computed (>= tokens; both 0 where nothing is padded).
+    because: see there; it costs a little, and is asked of what is sent alone.
     """
 
     item: I32
@@ -103,6 +115,7 @@ class Scored:
     forward_ms: float
     tokens: int = 0
     padded_tokens: int = 0
+    because: Because = unexplained
 
 
 class Ranker(Protocol):
@@ -126,7 +139,7 @@ class Ranker(Protocol):
 
 
 class RankerSource(Protocol):
-    """Where the worker gets its ranker: `model_server.bundle.BundleWatcher(folder | None, declaration, device)`.
+    """Where the worker gets its ranker: `model_server.bundle_watcher.BundleWatcher`.
 
     Before any bundle exists `current` is the blend ranker, so a worker never waits for a training.
     """

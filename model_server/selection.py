@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_server.evaluation.metrics import order
 from model_server.heads.heads import Asked, Heads
-from model_server.scoring import Scored
+from model_server.scoring import BASE, Scored
 
 if TYPE_CHECKING:
     from model_server.retrieval.merge import Candidates
@@ -35,6 +35,11 @@ class Calibration:
         """Chances f32 of scores of any shape."""
         z = np.clip(self.slope * score.astype(np.float64) + self.shift, -30, 30)
         return (1 / (1 + np.exp(-z))).astype(np.float32)
+
+    def logit(self, owed: Mapping[str, float]) -> dict[str, float]:
+        """Parts that sum to a score as parts that sum to the logit of its chance."""
+        parts = {part: self.slope * share for part, share in owed.items()}
+        return {**parts, BASE: parts.get(BASE, 0.0) + self.shift}
 
 
 def fit_calibration(score: F32, real: NDArray[np.bool_], label: NDArray[np.bool_]) -> Calibration:
@@ -65,8 +70,18 @@ class Timings:
     padded_tokens: int = 0
 
 
+Owed = Callable[[int, int], dict[str, float]]
+"""Of user u and place c among all candidates: what the score is owed to, by part; they sum to it."""
+
 Hidden = Callable[[NDArray[np.intp]], "F32"]
 """What the counter net makes of the candidates at places [U, K]: f32[U, K, H], H 0 where no net serves."""
+
+
+class Inside(NamedTuple):
+    """What a ranker tells of its candidates beside their scores, when it is asked."""
+
+    hidden: Hidden
+    owed: Owed
 
 
 @dataclass(frozen=True)
@@ -79,15 +94,13 @@ class Selection:
     heads: Heads
 
     def __call__(
-        self, found: Candidates, score: F32, hidden: Hidden, requests: Requests, shared: Shared, timings: Timings
+        self, found: Candidates, score: F32, inside: Inside, requests: Requests, shared: Shared, timings: Timings
     ) -> Scored:
         """The best `SHOWN` of candidates [U, C] by scores f32[U, C]; ties by popularity, then the smaller item."""
-        totals = np.append(shared.totals, 0)
-        popularity = totals[np.where(found.item < shared.size, found.item, -1)]
-        best = order(score, popularity.astype(np.float32), found.item)[:, :SHOWN]
+        best = order(score, popularity_of(shared, found.item), found.item)[:, :SHOWN]
         item = np.take_along_axis(found.item, best, 1)
         own = np.nan_to_num(np.take_along_axis(score, best, 1))
-        asked = Asked(own, hidden(best), strong_share(shared, item), requests.view, requests.scene)
+        asked = Asked(own, inside.hidden(best), strong_share(shared, item), requests.view, requests.scene)
         answers = self.heads.answer(self.declaration, asked)
         lists = np.take_along_axis(found.near, best[:, :, None], 1) > 0
         bits = (lists << np.arange(len(self.lists), dtype=np.uint32)).sum(2, dtype=np.uint32)
@@ -113,12 +126,20 @@ class Selection:
             forward_ms=timings.forward_ms,
             tokens=timings.tokens,
             padded_tokens=timings.padded_tokens,
+            because=lambda user, place: self.calibration.logit(inside.owed(user, int(best[user, place]))),
         )
 
 
 def no_hidden(best: NDArray[np.intp]) -> F32:
     """For rankers without a net."""
     return np.empty((*best.shape, 0), np.float32)
+
+
+def popularity_of(shared: Shared, item: I32) -> F32:
+    """Everybody's events with items of any shape, 0 for those that are newer than the shared lists."""
+    totals = np.append(shared.totals, 0).astype(np.float32)
+    found: F32 = totals[np.where(item < shared.size, item, -1)]
+    return found
 
 
 def strong_share(shared: Shared, item: I32) -> F32:

@@ -1,6 +1,6 @@
 """`kairos why USER`: decisions about one user, with every rule that was looked at and what it saw."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -11,6 +11,7 @@ from rich.table import Table
 from model_server.decision_log import DecisionLog, DecisionRecord, WhyError, reading
 from model_server.heads.grades import NAMES
 from model_server.policy.rules import ITEM_RULES, USER_RULES, Ruling
+from model_server.scoring import BASE
 from schemas.decisions import Decision, Step
 from schemas.faults import bad_ids
 from schemas.recommendations import Scores
@@ -26,6 +27,7 @@ SECONDS = {"expired", "minimum_gap", "already_bought", "already_pushed"}
 MINUTES = {"quiet_hours"}
 TIMES = {"opted_out", "token_dead"}
 GRADED = {"grade"}
+LEAST_SHARE = 0.005
 STYLES = {"sent": "green", "held": "yellow", "refused": "red"}
 
 
@@ -103,6 +105,8 @@ def shown(found: DecisionRecord) -> Group:
         grade = "" if chosen.grade is None else f"  {words(chosen.grade)}{_chances(scores)}"
         what = "item" if decision.outcome == "sent" else "best candidate"
         head.append(f"  {what} {chosen.item}{final}{grade}")
+        if chosen.because:
+            head.append(f"  because {because(chosen.because)}")
     waited = ", ".join(f"{place} {ms:.0f} ms" for place, ms in decision.waited_ms.items())
     versions = decision.versions
     foot = (
@@ -110,6 +114,13 @@ def shown(found: DecisionRecord) -> Group:
         f"offset {found.offset}[/]\n"
     )
     return Group(*head, _steps(decision.steps), foot)
+
+
+def because(owed: Mapping[str, float]) -> str:
+    """What a score is owed to, the greatest shares first; what adds nothing is left out."""
+    shares = sorted(((part, share) for part, share in owed.items() if part != BASE), key=lambda pair: -abs(pair[1]))
+    parts = [f"{part} {share:+.2f}" for part, share in shares if abs(share) >= LEAST_SHARE]
+    return ", ".join([*parts, f"{BASE} {owed.get(BASE, 0.0):+.2f}"])
 
 
 def words(grade: str) -> str:

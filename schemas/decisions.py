@@ -25,13 +25,17 @@ class Step(Struct, frozen=True):
 
 
 class Chosen(Struct, frozen=True):
-    """A candidate that was looked at last or sent; dedup_key is that of its record in recommendations.v1."""
+    """A candidate that was looked at last or sent; dedup_key is that of its record in recommendations.v1.
+
+    because: of a sent one, what scores.final is owed to, in logits, which sum to its own.
+    """
 
     item: str
     slot: int = 0
     dedup_key: str | None = None
     scores: Scores | None = None
     grade: Grade | None = None
+    because: dict[str, float] = field(default_factory=dict)
 
 
 class Decision(Struct, frozen=True, kw_only=True):

@@ -101,6 +101,7 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     """One push candidate for one slot of one user; every time is in ms since 1970 UTC.
 
     relevance: expected, 0.5 p_rec + 0.5 p_best; grade: what that comes to by the model's cut-offs.
+    reasons: the lists that found the item; because: what scores.final is owed to, in logits, which sum to its own.
     status: "new", "updated" (replaces an unsent candidate with the same collapse_key) or "retracted" (do not send, and
     take back if possible). The same dedup_key is the same candidate: send it once. Adapters refuse any mode but "live".
     """
@@ -130,6 +131,7 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     versions: Versions
     exploration: Exploration | None = None
     reasons: list[str] = field(default_factory=list)
+    because: dict[str, float] = field(default_factory=dict)
     waited_ms: dict[str, float] = field(default_factory=dict)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_server.evaluation.groups import by_value
 from model_server.evaluation.heuristics import HEURISTICS
 from model_server.evaluation.intervals import interval
 from model_server.evaluation.metrics import means
@@ -22,11 +23,8 @@ from model_server.training.train import BLEND
 
 if TYPE_CHECKING:
     from model_server.evaluation.harness import Evaluation, Outcome
-    from streams.features.declaration import Declaration
 
 F64 = NDArray[np.float64]
-FEW = 20
-"""Groups of fewer test requests are not told apart."""
 
 
 def report(found: Evaluation, log: str, sources: str | None) -> dict[str, Any]:
@@ -64,11 +62,15 @@ def report(found: Evaluation, log: str, sources: str | None) -> dict[str, Any]:
         },
         "chances": {name: outcome.chances for name, outcome in outcomes.items() if outcome.chances is not None},
         "warnings": _warnings(found),
-        "by hour": _by_code(found, "hour"),
-        "by scene": {
-            name: table for name in dataset.declaration.delta_fields if len(table := _by_code(found, name)) > 1
-        },
+        "by hour": _by_value(found, "hour"),
+        "by scene": {f: table for f in dataset.declaration.delta_fields if len(table := _by_value(found, f)) > 1},
     }
+
+
+def _by_value(found: Evaluation, field: str) -> dict[str, Any]:
+    """NDCG@10 of every ranker under each value of a scene field."""
+    ndcg = {name: outcome.metrics[METRIC] for name, outcome in found.outcomes.items()}
+    return by_value(found.dataset.declaration, found.test.batch.scene, field, ndcg)
 
 
 def pairs(outcomes: Mapping[str, Outcome]) -> list[tuple[str, str]]:
@@ -168,24 +170,3 @@ def _compared(found: Evaluation, of: str, over: str) -> dict[str, Any]:
 def _auc(found: Evaluation, field: str, won: F64) -> dict[str, float]:
     low, high = interval(won, found.config.train.seed, found.contrasts[field])
     return {"auc": float(won.mean()), "low": low, "high": high, "requests": len(won)}
-
-
-def _by_code(found: Evaluation, field: str) -> dict[str, Any]:
-    """Mean NDCG@10 of every ranker under each value of a scene field that enough requests have."""
-    declaration = found.dataset.declaration
-    codes = found.test.batch.scene[:, declaration.scene_names.index(field)]
-    table = {}
-    for code in np.unique(codes[codes > 0]).tolist():
-        part = codes == code
-        if part.sum() >= FEW:
-            scores = {name: float(outcome.metrics[METRIC][part].mean()) for name, outcome in found.outcomes.items()}
-            table[word_of(declaration, field, code)] = {"requests": int(part.sum()), **scores}
-    return table
-
-
-def word_of(declaration: Declaration, field: str, code: int) -> str:
-    """A value of a scene field in words; of a hashed one only the number of its bucket is known."""
-    if field == "hour":
-        return f"{code - 1:02d}"
-    values = next((f.values for f in declaration.scene if f.name == field), ())
-    return values[code - 1] if code <= len(values) else f"#{code - len(values)}"

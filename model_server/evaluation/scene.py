@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.counters.names import scene_names
+from model_server.counters.groups import SCENE, counter_groups
 from model_server.retrieval.merge import Candidates
 from model_server.training.examples import CHUNK, Examples, Sampling, build_lists, joined, labelled
 from model_server.training.requests import REFRESH_MS
@@ -21,17 +21,14 @@ if TYPE_CHECKING:
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
 WITHOUT, PERMUTED = "no scene", "scene permuted"
-MOMENT = ("hour_sin", "hour_cos", "weekend", "list_scene", "list_hour_of_day")
-"""Counters that look at the scene besides those of `counters.names.scene_names`."""
 
 
 def without_scene(dataset: Dataset, examples: Examples) -> Examples:
     """The same candidates with every counter and token of the scene at nothing."""
-    names = dataset.preparation.counters.names
-    gone = {*scene_names(dataset.declaration), *MOMENT}
+    gone = counter_groups(dataset.declaration, dataset.preparation.counters.names)[SCENE]
     batch = examples.batch
     counters = batch.counters.copy()
-    counters[..., [i for i, name in enumerate(names) if name in gone]] = 0
+    counters[..., gone] = 0
     past = batch.past._replace(hour=np.zeros_like(batch.past.hour))
     blind = batch._replace(counters=counters, scene=np.zeros_like(batch.scene), past=past)
     return Examples(blind, examples.label, examples.wanted, examples.request)

@@ -9,13 +9,15 @@ import numpy as np
 import torch
 
 from model_server.counters.batch import CountedBatch
+from model_server.counters.groups import counter_groups
 from model_server.finding import Finder
 from model_server.preparation import look_now
+from model_server.ranker.because import Because
 from model_server.ranker.device import Precision, fastest
 from model_server.ranker.lists import Lists, collate
 from model_server.ranker.serving import Served
 from model_server.retrieval.merge import Candidates
-from model_server.selection import Calibration, Selection, Timings
+from model_server.selection import Calibration, Inside, Selection, Timings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +61,8 @@ class NetRanker:
         self._finder = Finder(preparation)
         self.candidates = preparation.retriever.quotas.candidates
         self._select = Selection(preparation.declaration, preparation.retriever.names, calibration, heads)
+        groups = counter_groups(preparation.declaration, preparation.counters.names)
+        self._because = Because(self.net.base, groups, residual=self.net.encoder is not None)
         self._prefix = net.shape.encoder.prefix if net.shape.encoder is not None else 0
         self._lengths = buckets(preparation.history) if net.shape.encoder is not None else (preparation.history,)
 
@@ -96,7 +100,12 @@ class NetRanker:
             forward_ms = 1000 * (perf_counter() - began)
             timings = Timings(retrieve_ms, collate_ms, forward_ms, self._needed(batch), self._computed(parts))
             candidates = Candidates(batch.item, batch.near)
-            return self._select(candidates, score, lambda best: _at(hidden, best), requests, shared, timings)
+
+            def owed(user: int, place: int) -> dict[str, float]:
+                return self._because(batch.counters[user, place], float(score[user, place]))
+
+            inside = Inside(lambda best: _at(hidden, best), owed)
+            return self._select(candidates, score, inside, requests, shared, timings)
 
         return rest
 

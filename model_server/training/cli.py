@@ -111,17 +111,18 @@ def _keep(learned: Learned, folder: Path, bars: Bars, to: Path | None, *, promot
     """Write the bundle and the report, bring the bundle into force where it may, and say what it is worth."""
     from model_server.bundle import save
     from model_server.model_folder import make_current
-    from model_server.training import report
+    from model_server.training import card, report
 
     trained, told, now_ms = learned.trained, learned.told, time.time_ns() // 1_000_000
     bundle = report.bundle_of(trained, trained.dataset.declaration, told, now_ms)
-    path = save(folder, bundle)
+    path = save(folder, bundle, card.files(bundle.version, told))
     if promote:
         make_current(folder, bundle.version, "train", now_ms)
     bars.table(report.table(told))
     for line in learned.lines:
         bars.says(line)
     _write(to, {"bundle": str(path), "version": bundle.version, **told})
+    bars.says(f"Its card: {path / card.PAGE}.")
     bars.says(f"Wrote {path}, {'in force now' if promote else 'not in force: see `kairos models`'}.")
 
 

@@ -160,7 +160,7 @@ def _learned(
         progress.says(f"{STAGE:<12} pass {number:>2} of {passes:<2}  loss {loss:.4f}")
     averaged = cast("Net", average.module)
     after = valid.value(averaged)
-    return averaged, Judgement(STAGE, passes, before, after, []), time.process_time() - began
+    return averaged, Judgement(STAGE, passes, before, after, ()), time.process_time() - began
 
 
 def _drifts(dataset: Dataset, score: Score) -> list[Drift]:

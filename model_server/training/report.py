@@ -16,6 +16,7 @@ from model_server.evaluation.intervals import interval
 from model_server.evaluation.metrics import means
 from model_server.training import heads_told
 from model_server.training.baselines import Metrics
+from model_server.training.breakdown import breakdown
 from model_server.training.train import BLEND
 
 if TYPE_CHECKING:
@@ -63,10 +64,21 @@ def report(trained: Trained, recorded: Recorded, seed: int) -> dict[str, Any]:
             name: _gain(rows[final][last], rows[name][last], user, seed) for name in others_of(final, best, rankers)
         },
         "bar": trained.bar._asdict(),
+        "breakdown": breakdown(trained, part, {n: rows[n][last][METRIC] for n in (final, BLEND, best)}, seed),
+        "declared": _declared(trained.dataset.declaration),
         "served": final if trained.served else BLEND,
         "verdicts": [dataclasses.asdict(verdict) for verdict in trained.judgements],
         "heads": None if trained.graded is None else trained.graded.told,
         "parameters": sum(p.numel() for p in trained.net.parameters()),
+    }
+
+
+def _declared(declaration: Declaration) -> dict[str, list[str]]:
+    """What the ranker was told of: every window, kind and scene field of the rows."""
+    return {
+        "windows": [window.name for window in declaration.windows],
+        "kinds": [kind.name for kind in declaration.kinds],
+        "scene": list(declaration.scene_names),
     }
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from model_server.evaluation.metrics import means, ranked
 from model_server.ranker.lists import Lists, collate
 from model_server.ranker.net import Net
+from model_server.training.checkpoints import Checkpoints, Judged, Standing, Work, copied
 
 if TYPE_CHECKING:
     from model_server.counters.batch import CountedBatch
@@ -42,15 +43,6 @@ class StageSettings:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What one epoch came to on the valid requests."""
-
-    epoch: int
-    loss: float
-    valid: float
-
-
-@dataclass(frozen=True)
 class Judgement:
     """What a stage came to: the epoch that was kept (0 = what was there before) and its value on valid."""
 
@@ -58,7 +50,7 @@ class Judgement:
     kept: int
     before: float
     after: float
-    epochs: list[Judged]
+    epochs: tuple[Judged, ...]
 
 
 class Judge:
@@ -117,7 +109,10 @@ def hidden_of(net: Net, batch: CountedBatch, history: int, device: torch.device,
 
 
 class Fit:
-    """Fits the stages of one net, one after the other; `tick` hears (stage, epoch, epochs, value on valid)."""
+    """Fits the stages of one net, one after the other; `tick` hears (stage, epoch, epochs, value on valid).
+
+    A stage goes on where `checkpoints` has it, and tells them of every epoch.
+    """
 
     def __init__(
         self,
@@ -126,12 +121,14 @@ class Fit:
         judge: Judge,
         generator: np.random.Generator,
         tick: Callable[[str, int, int, float], object] = lambda *_: None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.net = net
         self._train = train
         self._judge = judge
         self._generator = generator
         self._tick = tick
+        self._checkpoints = checkpoints or Checkpoints()
 
     def stage(
         self,
@@ -141,25 +138,25 @@ class Fit:
         held: list[torch.nn.Parameter],
     ) -> Judgement:
         """Train `fresh` at the stage's rate, `held` at `slower` times it; keep the best epoch, epoch 0 takes part."""
-        before = self._judge.value(self.net)
-        best, kept, state = before, 0, _copy(self.net)
+        judge = self._judge
         optimiser = torch.optim.AdamW(
             [{"params": fresh, "lr": settings.rate}, {"params": held, "lr": settings.rate * settings.slower}],
             weight_decay=settings.decay,
         )
-        judged = []
+        work = Work(self.net, optimiser, self._generator)
+        standing = self._checkpoints.take(name, work)
+        if standing is None:
+            before = judge.value(self.net)
+            standing = Standing(before, before, copied(self.net))
         epochs = settings.epochs(len(self._train))
-        for epoch in range(1, epochs + 1):
-            judge = self._judge
+        for epoch in range(len(standing.epochs) + 1, epochs + 1):
             lists = batches(self._train, settings.batch, judge.history, judge.device, self._generator)
             loss = one_pass(self.net, lists, optimiser)
-            value = self._judge.value(self.net)
-            judged.append(Judged(epoch, loss, value))
-            self._tick(name, epoch, epochs, value)
-            if value > best:
-                best, kept, state = value, epoch, _copy(self.net)
-        self.net.load_state_dict(state)
-        return Judgement(name, kept, before, best, judged)
+            standing = standing.after(loss, judge.value(self.net), self.net)
+            self._checkpoints.keep(name, standing, work)
+            self._tick(name, epoch, epochs, standing.epochs[-1].valid)
+        self.net.load_state_dict(standing.weights)
+        return Judgement(name, standing.kept, standing.before, standing.best, standing.epochs)
 
 
 def batches(
@@ -184,7 +181,7 @@ def one_pass(
     total, seen = 0.0, 0
     for batch, label in lists:
         loss = listwise_loss(net(batch), batch.real, label)
-        optimiser.zero_grad(set_to_none=True)
+        net.zero_grad(set_to_none=True)  # of what this stage leaves alone too: the norm below is over all
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
@@ -199,7 +196,3 @@ def listwise_loss(score: Tensor, real: Tensor, label: Tensor) -> Tensor:
     likely = torch.log_softmax(score.float().masked_fill(~real, -1e9), dim=1)
     target = label.float() / label.sum(1, keepdim=True).clamp(min=1)
     return -(target * likely).sum(1).mean()
-
-
-def _copy(net: Net) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in net.state_dict().items()}

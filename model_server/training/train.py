@@ -20,6 +20,7 @@ from model_server.ranker.net import STAGES, Net, NetShape
 from model_server.selection import Calibration, fit_calibration
 from model_server.training.asof import neighbours_before
 from model_server.training.baselines import Metrics, baselines
+from model_server.training.checkpoints import Checkpoints
 from model_server.training.dataset import Chosen, Dataset, TrainingError, build_dataset, choose
 from model_server.training.heads import Graded, fit_heads
 from model_server.training.sides import fit_sides
@@ -103,12 +104,18 @@ class Trained:
 
 
 def train(recorded: Recorded, declaration: Declaration, config: TrainConfig, progress: Progress) -> Trained:
-    """Train on a whole log. Deterministic under `config.seed`. Raises TrainingError."""
+    """Train on a whole log, from where the same training was interrupted. Deterministic under `config.seed`.
+
+    Raises TrainingError.
+    """
     use_threads(config.threads or idle_threads())
     dataset = build_dataset(recorded, declaration, config, progress)
     valid = judge_of(dataset, dataset.valid)
-    stages = fit_stages(dataset, dataset.learn, valid, config.seed, lambda *told: progress.says(_told(*told)))
-    return finished(dataset, stages, progress)
+    kept = Checkpoints.beside(config.model_dir, dataset, config.seed)
+    stages = fit_stages(dataset, dataset.learn, valid, config.seed, lambda *told: progress.says(_told(*told)), kept)
+    trained = finished(dataset, stages, progress)
+    kept.clear()
+    return trained
 
 
 def finished(dataset: Dataset, stages: Stages, progress: Progress) -> Trained:
@@ -190,13 +197,14 @@ def fit_stages(
     judge: Judge,
     seed: int,
     tick: Callable[[str, int, int, float], object] = lambda *_: None,
+    checkpoints: Checkpoints | None = None,
 ) -> Stages:
     """The stages on `learn`, chosen by `judge`; the encoder is taken off again where it was not kept."""
     torch.manual_seed(seed)
     config, names, began = dataset.config, dataset.preparation.counters.names, time.process_time()
     net = Net(NetShape(len(names))).to(judge.device)
     net.base.learn_scales(_sample(learn, seed))
-    fit = Fit(net, learn, judge, np.random.default_rng(seed), tick)
+    fit = Fit(net, learn, judge, np.random.default_rng(seed), tick, checkpoints)
     linear, base = list(net.base.linear.parameters()), list(net.base.net.parameters())
     stages = Stages({}, [], {})
 

@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from model_server.blend import default_blend
-from model_server.bundle import BundleWatcher, load, save
+from model_server.bundle import load, save
+from model_server.bundle_watcher import BundleWatcher
 from model_server.retrieval.retriever import Retriever
 from model_server.text.library import cache_folder
 from model_server.text.projection import fitted
@@ -186,6 +187,9 @@ def test_the_command_writes_report_and_bundle(tmp_path: Path, capsys: pytest.Cap
     ):
         assert words in " ".join(shown.split())
     written = orjson.loads(told.read_bytes())
+    made = tmp_path / "models" / written["version"]
+    assert f"# Model card: {written['version']}" in (made / "card.md").read_text()
+    assert (made / "card.png").stat().st_size > 10_000
     assert load(tmp_path / "models", written["version"], DEFAULT).report["served"] == written["served"]
     watcher = BundleWatcher(tmp_path / "models", DEFAULT, "cpu")
     assert watcher.poll() == written["version"]

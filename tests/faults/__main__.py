@@ -29,10 +29,11 @@ from tests.faults.verdict import Verdict
 
 OUT = Path("build/faults.json")
 RUN_MAY_TAKE_S = 400
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status 0 when every run was right, 1 when one was not, 2 for a seed or fault that does not exist."""
+    """Exit status 0 when every run was right, 1 when one was not, 2 for an unknown seed or fault, 130 interrupted."""
     options = _parser().parse_args(argv)
     console = Console(highlight=False, soft_wrap=True)
     wanted = [name for name in options.faults.split(",") if name]
@@ -47,11 +48,20 @@ def main(argv: Sequence[str]) -> int:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # they complain of what we do
     unable = {name: why for name, fault in FAULTS.items() if (why := fault.available())}
     started_s = time.monotonic()
-    results = [_told(done, console) for done in _performed(plans, unable, options.jobs, keep=options.keep)]
+    results: list[Result] = []
+    try:
+        for done in _performed(plans, unable, options.jobs, keep=options.keep):
+            results.append(_told(done, console))  # noqa: PERF401 - an interruption keeps what was found until then
+    except KeyboardInterrupt:
+        console.print(f"[yellow]interrupted after {len(results)} of {len(plans)} runs[/]")
+        if not results:
+            return INTERRUPTED
     measured = figures(results, unable)
     show(f"Kairos under {len(results)} plans of faults, in {time.monotonic() - started_s:.0f} s", measured, console)
     write(options.out, measured)
     console.print(f"written to {options.out}")
+    if len(results) < len(plans):
+        return INTERRUPTED
     if all(result.verdict is None for result in results):
         console.print("[red]nothing was run: this machine can have none of these plans[/]")
         return 1
@@ -71,8 +81,11 @@ def _performed(plans: Sequence[Plan], unable: Mapping[str, str], jobs: int, *, k
     if jobs == 1:
         yield from map(perform, plans)
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    pool = ProcessPoolExecutor(jobs)
+    try:
         yield from pool.map(perform, plans)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _perform(plan: Plan, *, unable: Mapping[str, str], keep: bool) -> _Done:

@@ -12,11 +12,11 @@ from model_server.blend import Blend
 from model_server.blend_ranker import UNTRAINED, BlendRanker
 from model_server.bundle import (
     Bundle,
-    BundleWatcher,
     load,
     ranker_of,
     save,
 )
+from model_server.bundle_watcher import BundleWatcher
 from model_server.finding import Finder
 from model_server.heads.cells import CellCalibration, cells, count
 from model_server.heads.grades import Cutoffs, cascade

@@ -9,7 +9,8 @@ import numpy as np
 import orjson
 import pytest
 
-from model_server.bundle import AGAIN_S, BundleError, BundleWatcher, load
+from model_server.bundle import BundleError, load
+from model_server.bundle_watcher import AGAIN_S, BundleWatcher
 from model_server.model_folder import make_current
 from model_server.training.recorded import Recorded
 from streams.features.declaration import DEFAULT

@@ -7,10 +7,10 @@ import pytest
 
 from model_server.evaluation.before import Before
 from model_server.evaluation.ease import Ease, Weights, closed_form, renewals
+from model_server.evaluation.groups import word_of
 from model_server.evaluation.harness import EvaluationError, checked
 from model_server.evaluation.heuristics import HEURISTICS
 from model_server.evaluation.ranker import Task
-from model_server.evaluation.report import word_of
 from model_server.evaluation.scene import balanced, contrasts, permutation, placebo, without_scene
 from model_server.training.config import TrainConfig
 from model_server.training.dataset import Dataset, TrainingError, build_dataset

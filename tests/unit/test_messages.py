@@ -119,6 +119,25 @@ def test_reasons_are_the_names_of_the_bits() -> None:
     assert candidates(written(ended()))[0].reasons == ["own", "scene"]
 
 
+def test_a_sent_candidate_and_its_decision_tell_what_the_score_is_owed_to_and_others_are_not_asked() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def owed(user: int, place: int) -> dict[str, float]:
+        asked.append((user, place))
+        return {"base": -4.123456789, "prices": 0.5}
+
+    explained = replace(scored(0, 1), because=owed)
+    records = written(ended(scored=explained))
+    (candidate,) = candidates(records)
+    assert candidate.because == {"base": -4.12346, "prices": 0.5}
+    assert records.decision.message.value is not None
+    (chosen,) = decisions.decode(records.decision.message.value).chosen
+    assert (chosen.because, asked) == (candidate.because, [(0, 0)])
+    failed = Step("score", "score", passed=False, value=0.1, threshold=0.5)
+    written(ended(scored=explained, ending=Ending("refused", [failed], picks=(0,))))
+    assert asked == [(0, 0)]
+
+
 def test_chance_is_told_only_where_it_took_part() -> None:
     (certain,) = candidates(written(ended()))
     (tried,) = candidates(written(ended(scored=scored(0, propensity=0.25))))

@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from model_server.blend import Blend
-from model_server.bundle import Bundle, BundleWatcher, save
+from model_server.bundle import Bundle, save
+from model_server.bundle_watcher import BundleWatcher
 from model_server.model_folder import before_current, current_version, make_current, promotions
 from model_server.models import verb
 from model_server.preparation import Preparation

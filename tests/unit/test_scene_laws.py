@@ -11,6 +11,7 @@ import torch
 
 from model_server.bundle import ranker_of
 from model_server.counters.batch import CountedBatch
+from model_server.counters.groups import SCENE
 from model_server.evaluation.planted import DEVICES, WEATHERS, Planting, World, code_of
 from model_server.evaluation.planted_log import log
 from model_server.preparation import look_now
@@ -210,3 +211,14 @@ def test_a_worker_answers_the_same_for_a_user_alone_and_among_others(served: Ser
         both = sorted(set(one) & set(other))
         assert len(both) >= 0.8 * len(one)
         np.testing.assert_allclose([one[i] for i in both], [other[i] for i in both], atol=1e-5)
+
+
+def test_what_a_score_is_owed_to_sums_to_it_and_the_scene_has_its_share(served: Served) -> None:
+    answer = served.ranker.score(served.requests, served.replay.items, served.now_ms)
+    shares = []
+    for user in range(USERS):
+        for place in np.flatnonzero(answer.item[user] >= 0)[:3].tolist():
+            owed, final = answer.because(user, place), float(answer.final[user, place])
+            assert sum(owed.values()) == pytest.approx(np.log(final / (1 - final)), abs=1e-3)
+            shares.append(owed[SCENE])
+    assert np.abs(shares).max() > 0.1

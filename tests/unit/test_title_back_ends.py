@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from model_server.blend import Blend
-from model_server.bundle import Bundle, BundleError, BundleWatcher, load, titles_of
+from model_server.bundle import Bundle, BundleError, load, titles_of
+from model_server.bundle_watcher import BundleWatcher
 from model_server.preparation import Preparation
 from model_server.text import back_end
 from model_server.text.at_hand import LiveTitles

@@ -30,6 +30,13 @@ def test_a_candidate_is_shown_with_its_grade_and_what_it_was_cut_from() -> None:
     assert text.rstrip().splitlines()[-2].split() == ["✗", "score", "grade", "Not", "Recommended", "Recommended"]
 
 
+def test_what_the_score_is_owed_to_stands_below_it_the_greatest_first() -> None:
+    owed = {"base": -4.5, "prices": 0.004, "scene and time": -0.31, "items by themselves": 1.2}
+    text = shown(Chosen("i1", scores=Scores(0.3), because=owed))
+    assert "  because items by themselves +1.20, scene and time -0.31, base -4.50\n" in text
+    assert "because" not in shown(Chosen("i1", scores=Scores(0.3)))
+
+
 def test_decisions_of_before_have_no_grade() -> None:
     assert "best candidate i1  final 0.3\n" in shown(Chosen("i1", scores=Scores(0.3)))
 
