@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import json
 import os
 import sys
 import traceback
@@ -160,7 +161,7 @@ def _run(command: Command, arguments: list[str]) -> int:
         missing = extras.explain_missing(problem.name or "")
         if missing is None:
             raise
-        return _complain(missing, 1)
+        return _ended(missing, 1, arguments)
     except Exception as problem:
         if (sentence := _sentence(problem)) is None:
             raise
@@ -168,7 +169,14 @@ def _run(command: Command, arguments: list[str]) -> int:
             traceback.print_exc()
         if command.logs:  # there was no log yet
             _name_unknown_variables()
-        return _complain(sentence, getattr(problem, "exit_code", 1))
+        return _ended(sentence, getattr(problem, "exit_code", 1), arguments)
+
+
+def _ended(sentence: str, status: int, arguments: list[str]) -> int:
+    """Say why a command did not come to its own end; to programs by the object that they wait for."""
+    if "--json" in arguments:
+        print(json.dumps({"error": sentence, "status": status}))
+    return _complain(sentence, status)
 
 
 def _sentence(problem: Exception) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from model_server.settings import ModelSettings, WhyTools
 from streams.service import logs, loop, settings
-from streams.service.arguments import whole_number
+from streams.service.arguments import parser, whole_number
 from streams.service.variables import unknown
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ and at Python's 5 ms it would stand still while the next batch is prepared besid
 
 def model(argv: list[str]) -> int:
     """`kairos model`: score affected users and produce push candidates."""
-    parser = _parser("model", "Score affected users and produce push candidates, until told to stop.", ModelSettings)
-    parser.add_argument("--drain", action="store_true", help="stop when nobody is queued any more (who is held waits)")
-    parser.add_argument("--shadow", metavar="RUN", help="score a shadow run: its records go to topics of its own")
-    arguments = parser.parse_args(argv)
+    about = "Score affected users and produce push candidates, until told to stop."
+    asked = parser("model", about, ModelSettings)
+    asked.add_argument("--drain", action="store_true", help="stop when nobody is queued any more (who is held waits)")
+    asked.add_argument("--shadow", metavar="RUN", help="score a shadow run: its records go to topics of its own")
+    arguments = asked.parse_args(argv)
     read = settings.read(ModelSettings, os.environ)
     logs.setup(read.shell.log, read.shell.log_level)
     for sentence in unknown(os.environ):
@@ -64,11 +65,11 @@ def why(argv: list[str]) -> int:
     from streams.service import verb
 
     about = "Show why a user got a push, or did not: the newest decisions first, or that in force at a time."
-    parser = verb.parser("why", about, WhyTools, acts=False)
-    parser.add_argument("user", help="the user_id of the events")
-    parser.add_argument("-n", "--newest", type=whole_number, default=3, help="how many decisions (%(default)s)")
-    parser.add_argument("--at", type=_moment, metavar="TIME", help="what was in force then, and what came next")
-    arguments = parser.parse_args(argv)
+    asked = verb.parser("why", about, WhyTools, acts=False)
+    asked.add_argument("user", help="the user_id of the events")
+    asked.add_argument("-n", "--newest", type=whole_number, default=3, help="how many decisions (%(default)s)")
+    asked.add_argument("--at", type=_moment, metavar="TIME", help="what was in force then, and what came next")
+    arguments = asked.parse_args(argv)
     read = settings.read(WhyTools, os.environ)
     logs.setup(read.shell.log, "error")
     std_logging.getLogger("aiokafka").setLevel(std_logging.CRITICAL)  # what it meets is told in a sentence
@@ -117,12 +118,3 @@ def _calm_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
-
-
-def _parser(name: str, about: str, cls: type) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog=f"kairos {name}",
-        description=about,
-        epilog=settings.help_text(cls),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )

@@ -9,7 +9,7 @@ import os
 
 from schemas.keys import Keys
 from streams.service import logs, loop, settings
-from streams.service.arguments import whole_number
+from streams.service.arguments import parser, whole_number
 from streams.service.variables import unknown
 
 
@@ -19,15 +19,16 @@ def worker(argv: list[str]) -> int:
     from streams.wiring import SIDES
     from streams.worker import work
 
-    parser = _parser("worker", "Read events from Kafka and keep features in Redis, until told to stop.", StreamSettings)
-    parser.add_argument("--only", choices=SIDES, help="run one side only (by default both in one process)")
-    parser.add_argument(
+    about = "Read events from Kafka and keep features in Redis, until told to stop."
+    asked = parser("worker", about, StreamSettings)
+    asked.add_argument("--only", choices=SIDES, help="run one side only (by default both in one process)")
+    asked.add_argument(
         "--into",
         type=_namespace,
         metavar="NAMESPACE",
         help="fold into this namespace, whatever is in force: into a run that is not promoted yet",
     )
-    arguments = parser.parse_args(argv)
+    arguments = asked.parse_args(argv)
     read = settings.read(StreamSettings, os.environ)
     logs.setup(read.shell.log, read.shell.log_level)
     for sentence in unknown(os.environ):
@@ -44,9 +45,9 @@ def topics(argv: list[str]) -> int:
     from streams.setup import SetUp
     from streams.topic_plan import TopicLayout
 
-    parser = _parser("topics", "Create topics and write what their offsets mean, or check all of it.", Tools)
+    asked = parser("topics", "Create topics and write what their offsets mean, or check all of it.", Tools)
     known = TopicLayout()
-    parser.add_argument(
+    asked.add_argument(
         "do",
         choices=("create", "init", "check"),
         help="create: make what is missing, then init; "
@@ -58,9 +59,9 @@ def topics(argv: list[str]) -> int:
         ("--replication", known.replication, "copies of each"),
         ("--retention-days", known.retention_days, "of user events"),
     ):
-        parser.add_argument(name, type=whole_number, help=f"{about} ({value})")
-    parser.add_argument("--erased-from", type=_namespace, metavar="NAME", help="keep users away that were erased there")
-    arguments = parser.parse_args(argv)
+        asked.add_argument(name, type=whole_number, help=f"{about} ({value})")
+    asked.add_argument("--erased-from", type=_namespace, metavar="NAME", help="keep users away that were erased there")
+    arguments = asked.parse_args(argv)
     read = settings.read(Tools, os.environ)
     logs.setup(read.shell.log, "error")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it meets is told in a sentence
@@ -81,10 +82,10 @@ def inspect(argv: list[str]) -> int:
     from streams.service import verb
     from streams.settings import Tools
 
-    parser = verb.parser("inspect", "Show what is known of a user, as of now.", Tools, acts=False)
-    parser.add_argument("user", help="the user_id of the events")
-    parser.add_argument("--newest", type=whole_number, default=20, help="history entries on the page (%(default)s)")
-    arguments = parser.parse_args(argv)
+    asked = verb.parser("inspect", "Show what is known of a user, as of now.", Tools, acts=False)
+    asked.add_argument("user", help="the user_id of the events")
+    asked.add_argument("--newest", type=whole_number, default=20, help="history entries on the page (%(default)s)")
+    arguments = asked.parse_args(argv)
     read = settings.read(Tools, os.environ)
     logs.setup(read.shell.log, "error")
     telling = verb.Telling(as_json=arguments.json)
@@ -96,12 +97,3 @@ def _namespace(text: str) -> str:
         return Keys(text).namespace
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _parser(name: str, about: str, cls: type) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog=f"kairos {name}",
-        description=about,
-        epilog=settings.help_text(cls),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )

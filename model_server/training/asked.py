@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from model_server.training import reading
 from streams.features.declaration import DEFAULT, Declaration
 from streams.features.features_file import load
-from streams.service import settings
+from streams.service import arguments
 from streams.service.settings import Connections, setting, time_zone
 
 if TYPE_CHECKING:
@@ -38,12 +38,7 @@ class LearnSettings:
 
 def parser(name: str, about: str, cls: type[LearnSettings], *, quick: str) -> argparse.ArgumentParser:
     """The parser of `kairos NAME` with what both know; `quick` says how long --quick takes."""
-    made = argparse.ArgumentParser(
-        prog=f"kairos {name}",
-        description=about,
-        epilog=settings.help_text(cls),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = arguments.parser(name, about, cls)
     reading.add_arguments(made)
     made.add_argument("--quick", action="store_true", help=quick)
     made.add_argument("--no-encoder", action="store_true", help="leave out the transformer stage")
@@ -59,13 +54,11 @@ def look_for(packages: Sequence[str]) -> None:
             raise ModuleNotFoundError(name=package)
 
 
-def config(arguments: argparse.Namespace, test: float) -> TrainConfig:
+def config(typed: argparse.Namespace, test: float) -> TrainConfig:
     """The training that the options mean, with so large a share of the newest requests kept apart."""
     from model_server.training.config import TrainConfig
     from model_server.training.requests import Split
 
-    made = TrainConfig(
-        seed=arguments.seed, split=Split(test=test), target=tuple(arguments.target or ()), device=arguments.device
-    )
-    made = made.quick if arguments.quick else made
-    return replace(made, encoder=None) if arguments.no_encoder else made
+    made = TrainConfig(seed=typed.seed, split=Split(test=test), target=tuple(typed.target or ()), device=typed.device)
+    made = made.quick if typed.quick else made
+    return replace(made, encoder=None) if typed.no_encoder else made

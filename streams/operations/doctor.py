@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.console import Group
 from rich.text import Text
 
+from schemas.keys import Keys
 from streams.admin import administering, describe
 from streams.operations import asking
 from streams.operations.checkup import here, kafka, letters, tables
@@ -20,7 +21,7 @@ from streams.operations.lag import MOST_RECORDS, waiting
 from streams.operations.standing import Seen, see
 from streams.service.findings import Finding, Section, as_facts, looked, worst
 from streams.service.kafka import client_options
-from streams.service.namespaces import InForce, in_force, runs
+from streams.service.namespaces import InForce, in_force, runs, schema_of
 from streams.service.settings import SettingsError
 from streams.service.verb import BAD, GOOD, Telling, parser
 from streams.settings import StreamSettings
@@ -146,8 +147,13 @@ class Sight:
         return await letters.look_at_letters(self.doctor.kafka, topics, known, self.now_ms)
 
     async def _namespaces(self) -> Section:
-        installation = self.doctor.connections.namespace
-        return tables.look_at_namespaces(installation, self.force, await runs(self.opened.client, installation))
+        installation, client, mine = (
+            self.doctor.connections.namespace,
+            self.opened.client,
+            self.opened.declaration.schema,
+        )
+        there = await schema_of(client, Keys(self.force.live))
+        return tables.look_at_namespaces(installation, self.force, await runs(client, installation), there, mine)
 
     async def _users(self) -> Section:
         numbers = range(len(self.seen.users))

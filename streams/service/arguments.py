@@ -1,6 +1,18 @@
-"""Numbers on the command line, refused with a sentence while the line is read."""
+"""What command lines have in common: a parser, and numbers that are refused with a sentence while they are read."""
 
 import argparse
+
+from streams.service import settings
+
+
+def parser(name: str, about: str, *classes: type) -> argparse.ArgumentParser:
+    """The parser of `kairos NAME`, with the variables that `classes` read at the end of its help."""
+    return argparse.ArgumentParser(
+        prog=f"kairos {name}",
+        description=about,
+        epilog=settings.help_text(*classes),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def whole_number(text: str) -> int:

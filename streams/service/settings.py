@@ -1,17 +1,17 @@
 """Settings from the environment: read once into frozen dataclasses, with all problems reported at once."""
 
 import dataclasses
-import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 from zoneinfo import ZoneInfo
 
 from schemas.keys import Keys
 from schemas.topics import Topics
 from streams.service.addresses import host_ports, redis_address
 from streams.service.tls import wrong_files
+from streams.service.values import converter
 
 T = TypeVar("T")
 
@@ -228,7 +228,7 @@ def _parse(text: str, field: dataclasses.Field[Any], kind: Any) -> Any:
     env, doc = field.metadata["env"], _doc(field, kind)
     shown = f"{env}=***" if field.metadata["secret"] else f"{env}={text}"
     try:
-        value = _converter(kind)(text)
+        value = converter(kind)(text)
     except ValueError as error:
         msg = f"{shown} {error}: {doc}"
         raise ValueError(msg) from None
@@ -252,55 +252,3 @@ def _complaint(env: str, shown: str, wrong: str, doc: str) -> str:
     if wrong.startswith(env):
         return wrong
     return f"{shown}: {wrong}" if wrong[0].isupper() else f"{shown} {wrong}: {doc}"
-
-
-def _converter(kind: Any) -> Callable[[str], Any]:
-    if get_origin(kind) in (Union, types.UnionType):
-        kind = next(part for part in get_args(kind) if part is not types.NoneType)
-    if get_origin(kind) is Literal:
-        return lambda text: _choice(text, get_args(kind))
-    converters: dict[Any, Callable[[str], Any]] = {str: str, int: _whole, float: _number, bool: _switch, Path: _file}
-    return converters[kind]
-
-
-def _choice(text: str, choices: tuple[str, ...]) -> str:
-    for choice in choices:
-        if text.lower() == choice.lower():
-            return choice
-    msg = "is none of the choices"
-    raise ValueError(msg)
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        msg = "is not a whole number"
-        raise ValueError(msg) from None
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if value - value != 0:
-        msg = "is not a number"
-        raise ValueError(msg)
-    return value
-
-
-def _switch(text: str) -> bool:
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if text.lower() not in words:
-        msg = "is neither true nor false"
-        raise ValueError(msg)
-    return words[text.lower()]
-
-
-def _file(text: str) -> Path:
-    path = Path(text)
-    if not path.exists():
-        msg = "does not exist"
-        raise ValueError(msg)
-    return path

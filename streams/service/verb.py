@@ -16,7 +16,7 @@ import orjson
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streams.service import settings
+from streams.service import arguments
 from streams.service.spans import span
 
 GOOD, BAD = 0, 1
@@ -25,13 +25,8 @@ SAY_EVERY_S = 10.0
 
 
 def parser(name: str, about: str, *classes: type, acts: bool) -> argparse.ArgumentParser:
-    """The parser of `kairos NAME`, with what `classes` read in its help; `acts`: it changes something on --execute."""
-    made = argparse.ArgumentParser(
-        prog=f"kairos {name}",
-        description=about,
-        epilog=settings.help_text(*classes),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """See `arguments.parser`; `acts`: it changes something on --execute."""
+    made = arguments.parser(name, about, *classes)
     made.add_argument("--json", action="store_true", help="one JSON object instead of a page")
     if acts:
         made.add_argument("--execute", action="store_true", help="do it; without this the plan is all that happens")

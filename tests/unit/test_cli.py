@@ -1,6 +1,7 @@
 """`kairos` finds every command it lists, and says in a sentence what is wrong with what was typed."""
 
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
@@ -108,6 +109,19 @@ def test_an_error_of_ours_is_a_sentence_without_a_traceback(
     _version_raises(monkeypatch, StackError("Port 1 is taken: name another."))
     assert cli.main(["version"]) == 1
     assert capsys.readouterr().err == "Port 1 is taken: name another.\n"
+
+
+@pytest.mark.parametrize(
+    "line", ["lag", "replay", "backfill x --into y", "promote x", "inspect u1", "why u1", "erase u1", "models list"]
+)
+def test_programs_are_told_of_wrong_settings_by_one_object(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAIROS_LOG", "loud")
+    assert cli.main([*line.split(), "--json"]) == 78
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"error": err.removesuffix("\n"), "status": 78}
+    assert "KAIROS_LOG=loud" in err
 
 
 def test_a_folder_that_cannot_be_is_named_without_a_traceback(

@@ -24,6 +24,8 @@ def look_at_rows(seen: Seen, most: int, now_ms: int) -> Section:
     section.facts = {"behind": behind, "oldest_age_ms": age_ms}
     if unknown := sum(s.fence is None for s in seen.standings):
         section.red(f"{unknown} partitions have no fence: nothing says what is applied.", "Run `kairos topics init`.")
+    if not seen.standings:
+        section.yellow("There is no topic to read.", "See `topics` above.")
     if unknown < len(seen.standings):
         section.findings += judge_rows(behind, max(s.behind for s in seen.standings), age_ms, most)
     return section
@@ -74,12 +76,34 @@ def judge_queue(queue: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def look_at_namespaces(installation: str, force: InForce, runs: Mapping[str, Mapping[str, Any]]) -> Section:
-    """Which tables are in force, and which were built beside them."""
+def look_at_namespaces(
+    installation: str, force: InForce, runs: Mapping[str, Mapping[str, Any]], there: int | None, mine: int
+) -> Section:
+    """Which tables are in force, and which were built beside them; `there`, `mine`: schema of the rows, and of ours."""
     section = Section("namespaces")
-    section.facts = {"installation": installation, **force._asdict(), "runs": dict(runs)}
+    section.facts = {"installation": installation, **force._asdict(), "runs": dict(runs), "schema": there}
     section.findings += judge_namespaces(force, list(runs))
+    section.findings += judge_schema(force.live, there, mine, runs)
     return section
+
+
+def judge_schema(live: str, there: int | None, mine: int, runs: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    """Rows that nobody who starts with the settings of here can read; `there` is None where there are none yet."""
+    if there in (None, mine):
+        return
+    told = f"Rows of {live} have schema {there}, the features of here {mine}: a worker that starts here"
+    run = next((name for name, about in runs.items() if about.get("schema") == mine), "")
+    if run:
+        yield Finding(
+            "yellow", f"{told} waits for run {run}.", f"Bring it into force: `kairos promote {run} --execute`."
+        )
+    else:
+        yield Finding(
+            "red",
+            f"{told} is refused.",
+            "Set KAIROS_FEATURES to the file that they were built with, or build a run with this one and promote it "
+            "(docs/promote.md).",
+        )
 
 
 def judge_namespaces(force: InForce, runs: Sequence[str]) -> Iterator[Finding]:

@@ -164,6 +164,18 @@ def test_a_promotion_left_in_the_middle_is_told() -> None:
     assert states(tables.judge_namespaces(InForce("b", "a"), ["b", "c"])) == ["yellow", "green"]
 
 
+def test_rows_that_cannot_be_read_with_the_settings_of_here_are_told() -> None:
+    assert states(tables.judge_schema("main", None, 7, {})) == []
+    assert states(tables.judge_schema("main", 7, 7, {})) == []
+    (refused,) = tables.judge_schema("main", 8, 7, {"other": {"schema": 8}})
+    assert (refused.state, refused.what) == (
+        "red",
+        "Rows of main have schema 8, the features of here 7: a worker that starts here is refused.",
+    )
+    (waiting,) = tables.judge_schema("main", 8, 7, {"next": {"schema": 7}})
+    assert (waiting.state, "`kairos promote next --execute`" in waiting.remedy) == ("yellow", True)
+
+
 def test_a_library_of_another_version_is_red() -> None:
     found = {**dict.fromkeys(here.INSIDES, "1.0"), "aiokafka": "0.13.0", "redis": None}
     missing, other = sorted(here.judge_versions(found, {"aiokafka": "==0.14.0", "redis": ">=8"}), reverse=True)
