@@ -191,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--test", type=float, default=0.2, metavar="SHARE", help="newest share of the requests (.2)")
     parser.add_argument("--quick", action="store_true", help="within minutes: fewer requests, fewer passes")
     parser.add_argument("--no-encoder", action="store_true", help="leave out the transformer stage")
-    parser.add_argument("--no-scene", action="store_true", help="leave out trainings without and with permuted scene")
+    parser.add_argument("--no-scene", action="store_true", help="leave out trainings without and with wrong scenes")
     parser.add_argument("--threads", type=whole_number, default=1, help="of torch and LightGBM (1); part of the seed")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return parser
