@@ -111,10 +111,9 @@ def evaluate(
     dataset = build_dataset(recorded, declaration, config.train, progress)
     test = checked(dataset)
     task = Task(dataset, threads)
-    if config.scene:
-        for name in PLACEBOS:
-            with progress.step(f"examples: {name}", len(dataset.learn)) as tick:
-                task.placebos[name] = placebo(dataset, name, config.train.seed, tick)
+    for name in PLACEBOS if config.scene else ():
+        with progress.step(f"examples: {name}", len(dataset.learn)) as tick:
+            task.placebos[name] = placebo(dataset, name, config.train.seed, tick)
     most = min(config.contrasts, len(test))
     with progress.step("examples: wrong scenes", most) as tick:
         found = contrasts(dataset, most, config.train.seed, tick)
