@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from model_server.counters.batch import CountedBatch, PastTokens
 from model_server.counters.counters import Counters
+from model_server.retrieval.lifts import Lifts, Profiles
 from model_server.retrieval.neighbours import Mapped, Neighbours
 from model_server.retrieval.pairs import I32, I64
 from model_server.retrieval.retriever import Quotas, Retrieved, Retriever
-from model_server.retrieval.shared import Profiles, Shared
+from model_server.retrieval.shared import Shared
 from streams.features.columns import item_code
 
 if TYPE_CHECKING:
@@ -178,30 +179,36 @@ def look_now(items: ItemState, now_ms: int) -> Look:
 
 
 class Freshness:
-    """Keeps the shared lists of the moment: counts at most `refresh_ms` old, scene profiles at most `profiles_ms`."""
+    """Keeps the shared lists of the moment: counts at most `refresh_ms` old, scene profiles and what is made
+    of them at most `profiles_ms`.
+    """
 
     def __init__(self, declaration: Declaration, refresh_ms: int, profiles_ms: int = 1_800_000) -> None:
         self._declaration = declaration
         self._refresh_ms = refresh_ms
         self._profiles_ms = profiles_ms
         self._shared: Shared | None = None
-        self._profiles: Profiles = {}
-        self._profiles_at_ms: int | None = None
+        self._profiles: tuple[Profiles, Lifts] | None = None
+        self._profiles_at_ms = 0
         self._of: ItemState | None = None
 
     def at(self, items: ItemState, now_ms: int) -> Shared:
         """Lists of `items` at `now_ms`; those of another store are of no use, for it numbers its items otherwise."""
         if items is not self._of:
-            self._of, self._shared, self._profiles_at_ms = items, None, None
+            self._of, self._shared, self._profiles = items, None, None
         shared = self._shared
         if shared is None or _old(shared.now_ms, now_ms, self._refresh_ms) or _grew(shared.size, len(items.codes)):
-            shared = self._shared = Shared(self._declaration, items, now_ms, self._profiles_of(items, now_ms))
+            shared = self._shared = Shared(self._declaration, items, now_ms, *self._profiles_of(items, now_ms))
         return shared
 
-    def _profiles_of(self, items: ItemState, now_ms: int) -> Profiles:
-        if self._profiles_at_ms is None or _old(self._profiles_at_ms, now_ms, self._profiles_ms):
-            self._profiles, self._profiles_at_ms = items.view(now_ms).profiles, now_ms
-        return self._profiles
+    def _profiles_of(self, items: ItemState, now_ms: int) -> tuple[Profiles, Lifts]:
+        held = self._profiles
+        if held is None or _old(self._profiles_at_ms, now_ms, self._profiles_ms):
+            profiles = items.view(now_ms).profiles
+            lifts = Lifts(self._declaration, profiles, items.category, len(items.categories))
+            held, self._profiles_at_ms = (profiles, lifts), now_ms
+            self._profiles = held
+        return held
 
 
 def _grew(before: int, now: int) -> bool:

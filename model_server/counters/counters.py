@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.counters.items import closeness, item_counters, scene_counters
+from model_server.counters.items import closeness, item_counters, log1p, scene_counters
 from model_server.counters.names import counter_names
 from model_server.counters.titles import title_counters
 from model_server.retrieval.own import Own
-from model_server.retrieval.pairs import F32, I32, I64
+from model_server.retrieval.pairs import F32, I32, I64, Pairs
 from model_server.retrieval.titles import is_new
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_server.retrieval.retriever import Retrieved
+    from model_server.retrieval.shared import Shared
     from streams.features.declaration import Declaration
     from streams.features.items import ItemView
     from streams.features.view import UserView
@@ -48,12 +49,13 @@ class Counters:
         and price f32[M] of every item. The counters of padding are 0.
         """
         item = found.candidates.item
+        of_item = np.append(category, np.int32(-1))[item]
         alone = item_counters(self.declaration, view, repeat)
         parts = (
-            alone[at],
-            scene_counters(self.declaration, view, at, scene),
+            np.take(alone, at, axis=0),
+            scene_counters(self.declaration, view, at, scene, *_expected(found.shared, scene, of_item)),
             _own(found.own, item),
-            _categories(found.own, item, category),
+            _categories(found.own, of_item),
             _together(found, item),
             _prices(users, item, price),
             *_titles(found, item, view, at),
@@ -91,49 +93,65 @@ class Counters:
 
 
 def _own(own: Own, item: I32) -> F32:
-    at = own.items.find(item)
-    known = at < len(own.items.key)
-    v = {name: own.items.at(at, name) for name in own.items.values}
-    entries = np.maximum((own.past.item >= 0).sum(1), 1)[:, None]
+    v = own.items.values
     gap_s = (v["first_s"] - v["last_s"]) / np.maximum(v["n"] - 1, 1)
     ratio = np.where((v["n"] > 1) & (gap_s > 0), np.minimum(v["last_s"] / np.maximum(gap_s, 1), 100), 0)
-    parts = (
-        np.log1p(v["n"]),
-        np.log1p(v["d1"]),
-        np.log1p(v["d7"]),
-        np.log1p(v["d30"]),
-        closeness(np.where(known, v["last_s"], -1)),
-        v["n"] / entries,
-        np.where(known, 1 / (1 + v["since"]), 0),
-        np.log1p(v["strong"]),
-        np.log1p(v["session"]),
-        np.log1p(ratio),
+    columns = (
+        log1p(v["n"]),
+        log1p(v["d1"]),
+        log1p(v["d7"]),
+        log1p(v["d30"]),
+        closeness(v["last_s"]),
+        v["n"] / _entries(own.past.item)[own.items.user],
+        1 / (1 + v["since"]),
+        log1p(v["strong"]),
+        log1p(v["session"]),
+        log1p(ratio),
     )
-    return np.stack(parts, axis=2, dtype=np.float32)
+    return _of_pairs(own.items, item, columns)
 
 
-def _categories(own: Own, item: I32, category: I32) -> F32:
-    of_item = np.where(item >= 0, np.append(category, np.int32(-1))[item], -1).astype(np.int32)
-    at = own.categories.find(of_item)
-    known = at < len(own.categories.key)
-    v = {name: own.categories.at(at, name) for name in own.categories.values}
-    entries = np.maximum((own.past.category >= 0).sum(1), 1)[:, None]
-    parts = (
-        np.log1p(v["n"]),
-        np.log1p(v["d30"]),
-        v["n"] / entries,
-        closeness(np.where(known, v["last_s"], -1)),
-    )
-    return np.stack(parts, axis=2, dtype=np.float32)
+def _entries(past: I32) -> F32:
+    """Entries f32[B] of each history whose item or category is known, at least one."""
+    entries: F32 = np.maximum((past >= 0).sum(1), 1).astype(np.float32)
+    return entries
+
+
+def _of_pairs(pairs: Pairs, column: I32, counters: Sequence[NDArray[np.floating]]) -> F32:
+    """Counters f32[G] of the pairs at (user b, column[b, c]), f32[B, C, len(counters)]; 0 where none is known."""
+    rows = np.zeros((len(pairs.key) + 1, len(counters)), np.float32)
+    for i, counter in enumerate(counters):
+        rows[:-1, i] = counter
+    found: F32 = np.take(rows, pairs.find(column), axis=0)
+    return found
+
+
+def _expected(shared: Sequence[Shared], scene: NDArray[np.uint8], category: I32) -> tuple[F32, F32]:
+    """As of `Lifts.expected`, each user by the lifts of the own moment."""
+    number = {lifts: i for i, lifts in enumerate(dict.fromkeys(moment.lifts for moment in shared))}
+    if len(number) == 1:
+        return next(iter(number)).expected(scene, category)
+    of_user = np.array([number[moment.lifts] for moment in shared])
+    rows = [np.flatnonzero(of_user == i) for i in number.values()]
+    parts = [lifts.expected(scene[own], category[own]) for lifts, own in zip(number, rows, strict=True)]
+    back = np.argsort(np.concatenate(rows))
+    share, above = (np.concatenate(side)[back] for side in zip(*parts, strict=True))
+    return share, above
+
+
+def _categories(own: Own, of_item: I32) -> F32:
+    v = own.categories.values
+    share = v["n"] / _entries(own.past.category)[own.categories.user]
+    columns = (log1p(v["n"]), log1p(v["d30"]), share, closeness(v["last_s"]))
+    return _of_pairs(own.categories, of_item, columns)
 
 
 def _together(found: Retrieved, item: I32) -> F32:
-    parts: list[F32] = []
-    for pairs in (found.together, found.following):
-        at = pairs.find(item)
-        parts.extend(np.log1p(pairs.at(at, name)) for name in ("sum", "max", "last"))
-    parts.append(np.log1p(found.alike.at(found.alike.find(item), "score")))
-    return np.stack(parts, axis=2, dtype=np.float32)
+    both = (
+        _of_pairs(pairs, item, [log1p(pairs.values[name]) for name in ("sum", "max", "last")])
+        for pairs in (found.together, found.following)
+    )
+    return np.concatenate((*both, _of_pairs(found.alike, item, [log1p(found.alike.values["score"])])), axis=2)
 
 
 def _titles(found: Retrieved, item: I32, view: ItemView, at: I64) -> tuple[F32, ...]:
@@ -145,7 +163,7 @@ def _titles(found: Retrieved, item: I32, view: ItemView, at: I64) -> tuple[F32, 
 
 
 def _prices(users: UserView, item: I32, price: F32) -> F32:
-    cost = np.where(item >= 0, np.append(price, np.float32(np.nan))[item], np.float32(np.nan))
+    cost = np.append(price, np.float32(np.nan))[item]
     known = np.isfinite(cost) & (cost > 0)
     cost = np.where(known, cost, np.float32(1))
     usual = users.price_mean[:, None]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from model_server.retrieval.lifts import lifted, near
 from model_server.retrieval.pairs import F32, I64
 
 if TYPE_CHECKING:
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
 FAR = np.float32(20.0)
 """log1p of the seconds of fifteen years: closeness counts down from here, 0 stands for never."""
+
+
+def log1p(counts: F32) -> F32:
+    """log(1 + counts): five times as fast as np.log1p, whose only gain is in counts far below one."""
+    logs: F32 = np.log(np.float32(1) + counts)
+    return logs
 
 
 def closeness(age_s: NDArray[np.floating] | I64) -> F32:
@@ -46,36 +53,20 @@ def item_counters(declaration: Declaration, view: ItemView, repeat: F32) -> F32:
     )
 
 
-def scene_counters(declaration: Declaration, view: ItemView, at: I64, scene: NDArray[np.uint8]) -> F32:
-    """Counters f32[B, C, 2 P] of view rows `at` i64[B, C] under scene u8[B, S].
+def scene_counters(
+    declaration: Declaration, view: ItemView, at: I64, scene: NDArray[np.uint8], everybody: F32, above: F32
+) -> F32:
+    """Counters f32[B, C, P] of view rows `at` i64[B, C] under scene u8[B, S]: logs of lifts.
 
-    Under an unknown code stands what the item's own events see on average, so that whoever tells no scene is not taken
-    for one in whose scene nobody does anything.
+    `everybody` f32[B, P]: everybody's share, `above` f32[B, C, P]: the lift of the item's category, see
+    `Lifts.expected`. Under an unknown code it is 0, no opinion: whoever tells no scene is answered as in a usual one.
     """
-    fields = declaration.profile_names
-    counted = np.empty((*at.shape, 2 * len(fields)), np.float32)
-    total = np.maximum(view.profiles["hour"].sum(1), 1)[at]
-    for i, name in enumerate(fields):
+    counted = np.zeros(above.shape, np.float32)
+    for i, name in enumerate(declaration.profile_names):
         code = scene[:, declaration.scene_names.index(name)].astype(np.int64)[:, None]
-        profile = view.profiles[name]
-        events = profile[at, code]
-        if name == "hour":
-            events = events + profile[at, _around(code, -1)] + profile[at, _around(code, 1)]
-        if not code.all():
-            events = np.where(code > 0, events, _usual(profile, 3 if name == "hour" else 1)[at])
-        np.log1p(events, out=counted[..., i])
-        np.divide(events, total, out=counted[..., len(fields) + i])
+        if code.any():
+            profile = view.profiles[name]
+            expected = profile[:, 1:].sum(1)[at] * everybody[:, i, None]
+            lift = np.log(lifted(near(name, profile, code, at), expected, above[..., i]))
+            counted[..., i] = np.where(code > 0, lift, np.float32(0))
     return counted
-
-
-def _usual(profile: F32, width: int) -> F32:
-    """Events f32[R] under the code of one of the item's own events, drawn at random; `width` codes count together."""
-    known = profile[:, 1:]
-    near = known if width == 1 else known + np.roll(known, 1, axis=1) + np.roll(known, -1, axis=1)
-    usual: F32 = (known * near).sum(1) / np.maximum(known.sum(1), np.float32(1))
-    return usual
-
-
-def _around(code: I64, step: int) -> I64:
-    """The code of the hour `step` hours away; codes run 1..24."""
-    return 1 + (code - 1 + step) % 24

@@ -36,9 +36,8 @@ def item_names(declaration: Declaration) -> tuple[str, ...]:
 
 
 def scene_names(declaration: Declaration) -> tuple[str, ...]:
-    """Counters of an item under the scene of the request: events under the same code, and their share of all."""
-    fields = declaration.profile_names
-    return (*(f"scene_{name}" for name in fields), *(f"scene_share_{name}" for name in fields))
+    """Counters of an item under the scene of the request: by how much oftener it is wanted there than everything is."""
+    return tuple(f"scene_lift_{name}" for name in declaration.profile_names)
 
 
 def counter_names(declaration: Declaration, lists: Sequence[str]) -> tuple[str, ...]:

@@ -159,6 +159,6 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", type=whole_number, default=3, help="seeds of rankers with chance in them, from --seed on (3)"
     )
     parser.add_argument("--test", type=float, default=0.2, metavar="SHARE", help="newest share of the requests (.2)")
-    parser.add_argument("--no-scene", action="store_true", help="leave out trainings without and with permuted scene")
+    parser.add_argument("--no-scene", action="store_true", help="leave out trainings without and with wrong scenes")
     parser.add_argument("--threads", type=whole_number, default=1, help="of torch and LightGBM (1); part of the seed")
     return parser

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model_server.evaluation.exposure import coverage, diversity, gini
 from model_server.evaluation.metrics import CUTOFF, means, of_lists, order
 from model_server.evaluation.ranker import Fitted, Ranker, Score, Task
-from model_server.evaluation.scene import Contrast, contrasts, placebo
+from model_server.evaluation.scene import PLACEBOS, Contrast, Placebo, contrasts, placebo
 from model_server.ranker.device import idle_threads, use_threads
 from model_server.training.dataset import Dataset, TrainingError, build_dataset
 
@@ -41,7 +41,7 @@ class EvaluateConfig:
     """How a log is evaluated; one default serves every log.
 
     `seeds`: of rankers in whose fit chance has a part, counted from `train.seed`. `scene`: train also without scene
-    and with the scene permuted. `contrasts`: newest test requests at which right and wrong scenes are compared.
+    and with wrong ones (`PLACEBOS`). `contrasts`: newest test requests at which right and wrong scenes are compared.
     `cold`: a user who did fewer things with items before the request is cold.
     """
 
@@ -90,7 +90,7 @@ class Evaluation:
     recall: F64
     ceiling: F64
     contrasts: dict[str, I64]
-    permuted: float | None
+    placebos: Mapping[str, Placebo]
 
 
 def evaluate(
@@ -111,9 +111,9 @@ def evaluate(
     dataset = build_dataset(recorded, declaration, config.train, progress)
     test = checked(dataset)
     task = Task(dataset, threads)
-    if config.scene:
-        with progress.step("examples: scene permuted", len(dataset.learn)) as tick:
-            task.placebo = placebo(dataset, config.train.seed, tick)
+    for name in PLACEBOS if config.scene else ():
+        with progress.step(f"examples: {name}", len(dataset.learn)) as tick:
+            task.placebos[name] = placebo(dataset, name, config.train.seed, tick)
     most = min(config.contrasts, len(test))
     with progress.step("examples: wrong scenes", most) as tick:
         found = contrasts(dataset, most, config.train.seed, tick)
@@ -131,7 +131,7 @@ def evaluate(
         recall=test.label.sum(1) / test.wanted,
         ceiling=_known(task, test),
         contrasts={contrast.field: task.user(contrast.right) for contrast in found},
-        permuted=None if task.placebo is None else task.placebo.changed,
+        placebos=task.placebos,
     )
 
 

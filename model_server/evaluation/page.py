@@ -73,14 +73,22 @@ def _compared(told: Mapping[str, Any]) -> str:
         for pair in told["compared"]
     )
     text = _table(("ranker", "over", "NDCG@10"), rows)
-    if told["scene permuted"] is not None:
+    if told["placebos"]:
         text += (
-            "\n\n“no scene”: trained and judged with every counter and token of the scene at nothing. "
-            "“scene permuted”: the placebo, trained under the scene of another visit of the same user "
-            f"({told['scene permuted']:.0%} of the lists have another one), judged under the right one. What the scene "
-            "is worth must be gone in it."
+            "\n\n“no scene”: trained and judged with every counter and token of the scene at nothing. The placebos are "
+            "trained under wrong scenes and judged under the right one: “scene permuted” under that of another visit "
+            "of the same user, “scene of others” under that of anybody’s visit in the same week. What the scene is "
+            "worth must be gone in the latter; the former keeps what a user’s habits tell.\n\n"
         )
+        header = ("placebo", "lists under another scene", "values that are the right ones (by chance)")
+        text += _table(header, _wrong(told))
     return text
+
+
+def _wrong(told: Mapping[str, Any]) -> Iterator[list[str]]:
+    for name, placebo in told["placebos"].items():
+        alike = (f"{field} {part['given']:.0%} ({part['by_chance']:.0%})" for field, part in placebo["alike"].items())
+        yield [name, f"{placebo['changed']:.0%}", ", ".join(alike)]
 
 
 def _sides(told: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from model_server.evaluation.planted_log import log
 from model_server.evaluation.ranker import Task
 from model_server.evaluation.rankers import rankers
 from model_server.evaluation.report import final, report
-from model_server.evaluation.scene import PERMUTED, WITHOUT
+from model_server.evaluation.scene import OTHERS, PERMUTED, PLACEBOS, WITHOUT
 from model_server.evaluation.send_time import Regrets, Truth, regrets
 from model_server.evaluation.trained import Blended, Nets
 
@@ -94,6 +94,7 @@ def prove(
         *_time_claims(lost, seed),
     ]
     told = {"planting": asdict(planting), "seed": seed, "recall@200": planted["recall@200"], **worth.told()}
+    told |= {"placebos": planted["placebos"], "placebos gain": placebo_gains(name, worth)}
     return Proof(claims, planted, nothing, {**told, "send time": _of_time(lost), "nothing planted": idle.told()})
 
 
@@ -151,18 +152,27 @@ def _time_claims(lost: Regrets, seed: int) -> Iterator[Claim]:
 
 
 def scene_claims(name: str, worth: Worth, idle: Worth) -> Iterator[Claim]:
-    """What the ranker reaches, and what the scene, a placebo, and a scene that says nothing are worth to it."""
-    without, permuted = f"{name}, {WITHOUT}", f"{name}, {PERMUTED}"
+    """What the ranker reaches, and what the scene, its placebos, and a scene that says nothing are worth to it.
+
+    Of others' scenes nothing is left to learn from, a user's other scenes still tell habits: the one must gain nothing,
+    above the other the right scene must be.
+    """
+    without, permuted, others = (f"{name}, {scene}" for scene in (WITHOUT, PERMUTED, OTHERS))
     share, gain = worth.share(name), worth.gain(name, without)
     yield Claim(f"{name} reaches {SHARE:.0%} of the oracle's NDCG@10", *share, holds=share[0] >= SHARE)
     says = f"the scene gains {GAIN:.0%} over the same model without it"
     yield Claim(says, *gain, holds=gain[0] >= GAIN and gain[1] > 0)
     gain = idle.gain(name, without)
     yield Claim("it gains nothing where nothing is planted", *gain, holds=gain[1] <= 0)
-    gain = worth.gain(permuted, without)
-    yield Claim("a permuted scene in training (placebo) gains nothing", *gain, holds=gain[1] <= 0)
+    gain = worth.gain(others, without)
+    yield Claim("the scene of others in training (placebo) gains nothing", *gain, holds=gain[1] <= 0)
     gain = worth.gain(name, permuted)
-    yield Claim("the right scene is above the placebo", *gain, holds=gain[1] > 0)
+    yield Claim("the right scene is above that of another visit of the user", *gain, holds=gain[1] > 0)
+
+
+def placebo_gains(name: str, worth: Worth) -> dict[str, tuple[float, float, float]]:
+    """(gain over the same model without scene, its interval) of each placebo."""
+    return {scene: worth.gain(f"{name}, {scene}", f"{name}, {WITHOUT}") for scene in PLACEBOS}
 
 
 def field_claims(context: Mapping[str, Mapping[str, float]]) -> Iterator[Claim]:

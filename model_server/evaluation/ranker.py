@@ -63,13 +63,13 @@ class Ranker(Protocol):
 class Task:
     """What rankers are fitted for: the examples of a log, and look-ups of what had happened before a request.
 
-    `placebo`: the training lists with permuted scenes, where they are asked for.
+    `placebos`: the training lists with wrong scenes, by `scene.PLACEBOS`, where they are asked for.
     """
 
     def __init__(self, dataset: Dataset, threads: int = 1) -> None:
         self.dataset = dataset
         self.threads = threads
-        self.placebo: Placebo | None = None
+        self.placebos: dict[str, Placebo] = {}
 
     def value(self, score: Score) -> float:
         """Mean NDCG@10 on valid."""

@@ -9,7 +9,7 @@ from model_server.evaluation.boosted import Boosted
 from model_server.evaluation.ease import Ease
 from model_server.evaluation.harness import EvaluateConfig, EvaluationError
 from model_server.evaluation.heuristics import HEURISTICS
-from model_server.evaluation.scene import PERMUTED, WITHOUT
+from model_server.evaluation.scene import PLACEBOS, WITHOUT
 from model_server.evaluation.trained import Blended, Bundled, Nets
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def rankers(config: EvaluateConfig, baselines: Sequence[str] | None, bundle: Bun
     chosen: list[Ranker] = [ranker for name, ranker in BASELINES.items() if name in set(named)]
     chosen += [Blended(), Nets(encoder)]
     if config.scene:
-        chosen += [Nets(encoder, WITHOUT), Nets(encoder, PERMUTED)]
+        chosen += [Nets(encoder, scene) for scene in (WITHOUT, *PLACEBOS)]
     if bundle is not None:
         chosen.append(Bundled(bundle))
     return chosen

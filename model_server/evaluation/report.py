@@ -17,7 +17,7 @@ from model_server.evaluation.heuristics import HEURISTICS
 from model_server.evaluation.intervals import interval
 from model_server.evaluation.metrics import means
 from model_server.evaluation.ranker import METRIC
-from model_server.evaluation.scene import PERMUTED, WITHOUT
+from model_server.evaluation.scene import PLACEBOS, WITHOUT, Placebo
 from model_server.evaluation.trained import NAMES
 from model_server.training.train import BLEND
 
@@ -54,7 +54,7 @@ def report(found: Evaluation, log: str, sources: str | None) -> dict[str, Any]:
         "rankers": {name: _row(found, outcome) for name, outcome in outcomes.items()},
         "best baseline": best_baseline(outcomes),
         "compared": [_compared(found, of, over) for of, over in pairs(outcomes)],
-        "scene permuted": found.permuted,
+        "placebos": {name: _placebo(placebo) for name, placebo in found.placebos.items()},
         "context auc": {
             name: {field: _auc(found, field, won) for field, won in outcome.context.items()}
             for name, outcome in outcomes.items()
@@ -73,13 +73,20 @@ def _by_value(found: Evaluation, field: str) -> dict[str, Any]:
     return by_value(found.dataset.declaration, found.test.batch.scene, field, ndcg)
 
 
+def _placebo(placebo: Placebo) -> dict[str, Any]:
+    alike = {field: part._asdict() for field, part in placebo.alike.items()}
+    return {"changed": placebo.changed, "alike": alike}
+
+
 def pairs(outcomes: Mapping[str, Outcome]) -> list[tuple[str, str]]:
-    """(ranker, other one) that say what a part is worth: each stage, the scene, its placebo, and LightGBM."""
+    """(ranker, other one) that say what a part is worth: each stage, the scene, its placebos, and LightGBM."""
     stages = [name for name in NAMES.values() if name in outcomes]
     wanted = [(later, earlier) for earlier, later in pairwise(stages)]
     for name in stages[1:]:
-        without, permuted = f"{name}, {WITHOUT}", f"{name}, {PERMUTED}"
-        wanted += [(name, without), (permuted, without), (name, permuted)]
+        without = f"{name}, {WITHOUT}"
+        wanted.append((name, without))
+        for placebo in (f"{name}, {placebo}" for placebo in PLACEBOS):
+            wanted += [(placebo, without), (name, placebo)]
     wanted.append((stages[-1], "LightGBM lambdarank"))
     return [(of, over) for of, over in wanted if of in outcomes and over in outcomes]
 

@@ -1,8 +1,8 @@
-"""What the scene is worth: examples without it, with another one of the same user, and right against wrong values."""
+"""What the scene is worth: examples without it, with that of another visit, and right against wrong values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
-WITHOUT, PERMUTED = "no scene", "scene permuted"
+WITHOUT, PERMUTED, OTHERS = "no scene", "scene permuted", "scene of others"
+PLACEBOS = (PERMUTED, OTHERS)
+WEEK_MS = 7 * 86_400_000
 
 
 def without_scene(dataset: Dataset, examples: Examples) -> Examples:
@@ -34,53 +36,88 @@ def without_scene(dataset: Dataset, examples: Examples) -> Examples:
     return Examples(blind, examples.label, examples.wanted, examples.request)
 
 
+class Alike(NamedTuple):
+    """How often a value given is the right one, and how often one drawn from all right ones would be."""
+
+    given: float
+    by_chance: float
+
+
 class Placebo(NamedTuple):
-    """Training lists under another scene, and the share of them whose scene is really another one."""
+    """Training lists under another scene, the share of them whose scene is really another one, and its values."""
 
     learn: Examples
     changed: float
+    alike: Mapping[str, Alike]
 
 
-def placebo(dataset: Dataset, seed: int, tick: Callable[[int], object] = lambda _: None) -> Placebo:
-    """The training lists built again, each request under the scene of another visit of its user.
+def placebo(dataset: Dataset, name: str, seed: int, tick: Callable[[int], object] = lambda _: None) -> Placebo:
+    """The training lists built again, each request under the scene of another visit.
 
-    Candidates, counters and tokens all see that scene. A user with one visit has no other scene and keeps it.
+    PERMUTED: of the same user; who has one visit gets one as by OTHERS: of anybody in the same week. Candidates,
+    counters and tokens all see that scene.
     """
-    learn = dataset.learn
-    moments = dataset.chosen.moments
-    other = permutation(moments.user[learn.request], moments.ts_ms[learn.request], seed)
-    scenes = learn.batch.scene[other]
+    learn, moments = dataset.learn, dataset.chosen.moments
+    user, ts_ms = moments.user[learn.request], moments.ts_ms[learn.request]
+    other = permutation(user, ts_ms, ts_ms // WEEK_MS, seed)
+    if name == PERMUTED:
+        own = permutation(user, ts_ms, user, seed)
+        other = np.where(same_visit(user, ts_ms, own), other, own)
+    right, scenes = learn.batch.scene, learn.batch.scene[other]
     sampling = Sampling(dataset.config.width, dataset.config.seed)
-    built = build_lists(dataset.replay(), dataset.chosen.moments, learn.request, sampling, tick, scenes)
-    return Placebo(built, float((scenes != learn.batch.scene).any(1).mean()))
+    built = build_lists(dataset.replay(), moments, learn.request, sampling, tick, scenes)
+    fields = enumerate(dataset.declaration.scene_names)
+    alike = {field: _alike(right[:, column], scenes[:, column]) for column, field in fields if right[:, column].any()}
+    return Placebo(built, float((scenes != right).any(1).mean()), alike)
 
 
-def permutation(user: I64, ts_ms: I64, seed: int) -> I64:
-    """For each of N requests another one of its user, of another visit, position i64[N]; the own where there is none.
+def _alike(right: U8, given: U8) -> Alike:
+    """Of one field, where its right value is known."""
+    shares = np.bincount(right[right > 0]) / (right > 0).sum()
+    return Alike(float((given == right)[right > 0].mean()), float((shares**2).sum()))
 
-    Requests of one visit, less than half an hour apart, have one scene: each would get its own back. Visits are taken
-    round by one step of a shuffled circle, and a request gets the place that it has in its own.
+
+def permutation(user: I64, ts_ms: I64, circle: I64, seed: int) -> I64:
+    """For each of N requests one of another visit in its circle, position i64[N]; the own where there is none.
+
+    Requests of one visit, less than half an hour apart, have one scene: each would get its own back. The visits of a
+    circle are taken round by one step in a shuffled order, and a request gets the place that it has in its own. A visit
+    is in the circle of its first request.
     """
-    order = np.lexsort((ts_ms, user))
-    begins = np.ones(len(order), np.bool_)
-    begins[1:] = (user[order][1:] != user[order][:-1]) | (np.diff(ts_ms[order]) >= REFRESH_MS)
-    start = np.flatnonzero(begins)
+    order, start = _visits(user, ts_ms)
     size = np.diff(np.append(start, len(order)))
-    visit = np.cumsum(begins) - 1
-    other = _around(user[order][start], seed)[visit]
+    visit = np.repeat(np.arange(len(start)), size)
+    other = _around(circle[order][start], seed)[visit]
     place = np.arange(len(order)) - start[visit]
     found = np.empty(len(order), np.int64)
     found[order] = order[start[other] + place % size[other]]
     return found
 
 
-def _around(user: I64, seed: int) -> I64:
-    """For each of V visits, in the order of users, the next one of its user in a shuffled circle."""
-    order = np.lexsort((np.random.default_rng(seed).random(len(user)), user))
-    start = np.searchsorted(user, user)
-    end = np.searchsorted(user, user, side="right")
-    following = np.arange(len(user)) + 1
-    other = np.empty(len(user), np.int64)
+def same_visit(user: I64, ts_ms: I64, other: I64) -> NDArray[np.bool_]:
+    """Which of N requests are of the visit that request `other` i64[N] is of."""
+    order, start = _visits(user, ts_ms)
+    visit = np.empty(len(order), np.int64)
+    visit[order] = np.repeat(np.arange(len(start)), np.diff(np.append(start, len(order))))
+    same: NDArray[np.bool_] = visit == visit[other]
+    return same
+
+
+def _visits(user: I64, ts_ms: I64) -> tuple[I64, I64]:
+    """(requests ordered by user and time, where in that order each visit begins)."""
+    order = np.lexsort((ts_ms, user))
+    begins = np.ones(len(order), np.bool_)
+    begins[1:] = (user[order][1:] != user[order][:-1]) | (np.diff(ts_ms[order]) >= REFRESH_MS)
+    return order, np.flatnonzero(begins)
+
+
+def _around(circle: I64, seed: int) -> I64:
+    """For each of V visits the next one of its circle i64[V], in a shuffled order."""
+    order = np.lexsort((np.random.default_rng(seed).random(len(circle)), circle))
+    ordered = circle[order]
+    start, end = np.searchsorted(ordered, ordered), np.searchsorted(ordered, ordered, side="right")
+    following = np.arange(len(circle)) + 1
+    other = np.empty(len(circle), np.int64)
     other[order] = order[np.where(following < end, following, start)]
     return other
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from model_server.evaluation.chances import chances
 from model_server.evaluation.ranker import Fitted, Score, Scores, Task, Tick
-from model_server.evaluation.scene import PERMUTED, WITHOUT, without_scene
+from model_server.evaluation.scene import WITHOUT, without_scene
 from model_server.preparation import words_of
 from model_server.ranker.load import net_from
 from model_server.ranker.net import STAGES
@@ -54,7 +54,7 @@ class Blended:
 
 @dataclass(frozen=True)
 class Nets:
-    """The stages of a training. `scene`: "" as it is, WITHOUT for none anywhere, PERMUTED for the placebo."""
+    """The stages of a training. `scene`: "" as it is, WITHOUT for none, one of PLACEBOS for wrong ones in training."""
 
     encoder: bool
     scene: str = ""
@@ -85,8 +85,8 @@ class Nets:
         learn, valid = dataset.learn, dataset.valid
         if self.scene == WITHOUT:
             learn, valid = without_scene(dataset, learn), without_scene(dataset, valid)
-        elif self.scene == PERMUTED and task.placebo is not None:
-            learn = task.placebo.learn
+        elif self.scene:
+            learn = task.placebos[self.scene].learn
         stages = fit_stages(dataset, learn, judge_of(dataset, valid), seed, lambda *_: tick(1))
         kept = {verdict.stage: verdict.kept for verdict in stages.judgements}
         told = None if self.scene else partial(chances, dataset, stages.net)

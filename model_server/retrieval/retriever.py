@@ -52,13 +52,17 @@ class Quotas:
 
 
 class Retrieved(NamedTuple):
-    """Candidates, and what finding them brought to light; the counters read it. `titles`: None where none are read."""
+    """Candidates, and what finding them brought to light; the counters read it. `titles`: None where none are read.
+
+    `shared`: the lists of each user's moment.
+    """
 
     candidates: Candidates
     own: Own
     together: Pairs
     following: Pairs
     alike: Pairs
+    shared: Sequence[Shared]
     titles: TitleVectors | None = None
 
 
@@ -126,7 +130,7 @@ class Retriever:
             self._stacked([s.window(self._fill) for s in shared], q.candidates),
         ]
         lists = [np.where(offered[part], part, -1).astype(np.int32) for part in lists]
-        return Retrieved(merge(lists, self._turns, q.candidates), own, together, following, alike, titles)
+        return Retrieved(merge(lists, self._turns, q.candidates), own, together, following, alike, shared, titles)
 
     def _favourites(self, own: Own, users: int) -> I32:
         return own.categories.top(users, own.categories.values["d30"], TOP_CATEGORIES)

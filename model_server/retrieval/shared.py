@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model_server.retrieval.lifts import Lifts, Profiles
 from model_server.retrieval.pairs import F32, I32
 from model_server.retrieval.titles import is_new
 
 if TYPE_CHECKING:
     from model_server.scoring import ItemState
     from streams.features.declaration import Declaration
-
-Profiles = Mapping[str, F32]
-"""Events of each item by code of a scene field: field -> f32[M, codes]."""
 
 LONGEST = 200
 """Length every list is computed to; readers cut it shorter."""
@@ -25,17 +23,20 @@ LONGEST = 200
 class Shared:
     """Popularity lists of one moment, each computed when first asked for and kept.
 
-    Build a new one when the items' counters moved; the arrays it reads are its own. `profiles` may be older (they move
-    over weeks) and know fewer items.
+    Build a new one when the items' counters moved; the arrays it reads are its own. `profiles` and the `lifts` made of
+    them may be older (they move over weeks) and know fewer items.
     """
 
-    def __init__(self, declaration: Declaration, items: ItemState, now_ms: int, profiles: Profiles) -> None:
+    def __init__(
+        self, declaration: Declaration, items: ItemState, now_ms: int, profiles: Profiles, lifts: Lifts
+    ) -> None:
         view = items.view(now_ms, profiles=False)
         self.now_ms = now_ms
         self.windows = view.windows.sum(1)
         self.totals = view.totals.sum(1, dtype=np.int64)
         self.strong = view.totals[:, [kind.strong for kind in declaration.item_kinds]].sum(1, dtype=np.int64)
         self._new = is_new(self.totals, view.age_ms)
+        self.lifts = lifts
         self._profiles = profiles
         self._names = [window.name for window in declaration.windows]
         self._offered = np.asarray(items.listed & items.in_stock)

@@ -37,7 +37,7 @@ def test_names_are_distinct_and_follow_the_declaration() -> None:
     scene = {"os": {"profile": True}, "page": {"profile": False}}
     grown = merge(DEFAULT, {"windows": {"90d": "90d"}, "scene": scene})
     more = set(counter_names(grown, Retriever(grown).names)) - set(names)
-    assert {"item_90d", "strong_90d", "trend_30d_90d", "scene_os", "scene_share_os", "list_90d"} <= more
+    assert {"item_90d", "strong_90d", "trend_30d_90d", "scene_lift_os", "list_90d"} <= more
 
 
 def test_closeness_falls_with_age_down_to_never() -> None:
@@ -76,6 +76,8 @@ def test_live_counters_equal_training_counters_bit_for_bit(log: Recorded) -> Non
     batch = live.batch(view, scene, replay.items, candidates, look_now(replay.items, now_ms))
     assert batch.item.tolist() == trained.item.tolist()
     assert batch.counters.tobytes() == trained.counters.tobytes()
+    for field in ("hour", "weekday", "device"):
+        assert batch.counters[..., live.counters.names.index(f"scene_lift_{field}")].any()
     for live_part, trained_part in zip(batch.past, trained.past, strict=True):
         np.testing.assert_array_equal(live_part, trained_part)
 

@@ -11,7 +11,7 @@ from model_server.evaluation.groups import word_of
 from model_server.evaluation.harness import EvaluationError, checked
 from model_server.evaluation.heuristics import HEURISTICS
 from model_server.evaluation.ranker import Task
-from model_server.evaluation.scene import balanced, contrasts, permutation, placebo, without_scene
+from model_server.evaluation.scene import PLACEBOS, balanced, contrasts, permutation, placebo, same_visit, without_scene
 from model_server.training.config import TrainConfig
 from model_server.training.dataset import Dataset, TrainingError, build_dataset
 from model_server.training.examples import Examples
@@ -129,20 +129,34 @@ def test_ease_is_built_of_the_past_and_renewed_in_the_test(dataset: Dataset) -> 
 
 def test_scenes_come_from_another_visit_of_the_user_where_there_is_one() -> None:
     user = np.array([3, 1, 3, 2, 3, 1, 3, 2])
-    minute = np.array([0, 0, 10, 0, 100, 200, 30, 9])  # two visits of user 3, two of user 1, one of user 2
+    ts_ms = 60_000 * np.array([0, 0, 10, 0, 100, 200, 30, 9])  # two visits of user 3, two of user 1, one of user 2
     visit = np.array([0, 0, 0, 0, 1, 1, 0, 0])
     for seed in range(5):
-        other = permutation(user, 60_000 * minute, seed)
+        other = permutation(user, ts_ms, user, seed)
         assert (user[other] == user).all()
         assert (visit[other] != visit)[user != 2].all()
         assert other[user == 2].tolist() == [3, 7]
+        assert (same_visit(user, ts_ms, other) == (user == 2)).all()
     many = np.repeat(np.arange(50), 8)
     hours = np.tile(np.arange(8), 50) * 3_600_000
-    assert sorted(permutation(many, hours, 1)) == list(range(400))
+    assert sorted(permutation(many, hours, many, 1)) == list(range(400))
 
 
-def test_the_placebo_changes_the_scene_and_what_is_counted_under_it(dataset: Dataset) -> None:
-    built = placebo(dataset, 0)
+def test_scenes_of_others_come_from_the_same_week_and_keep_no_habit() -> None:
+    rng = np.random.default_rng(4)
+    user, day = rng.integers(0, 200, 4_000), rng.integers(0, 28, 4_000)
+    ts_ms = day * 86_400_000 + 3_600_000 * rng.integers(0, 24, 4_000)
+    other = permutation(user, ts_ms, day // 7, 1)
+    assert (day[other] // 7 == day // 7).mean() > 0.99  # a visit over midnight may end in the next week
+    assert not same_visit(user, ts_ms, other).any()
+    device = user % 2  # all habit
+    assert (device[permutation(user, ts_ms, user, 1)] == device).all()
+    assert 0.45 < (device[other] == device).mean() < 0.55
+
+
+@pytest.mark.parametrize("name", PLACEBOS)
+def test_a_placebo_changes_the_scene_and_what_is_counted_under_it(dataset: Dataset, name: str) -> None:
+    built = placebo(dataset, name, 0)
     names = dataset.preparation.counters.names
     hour = names.index("hour_sin")
     assert built.changed > 0.9
@@ -153,6 +167,16 @@ def test_the_placebo_changes_the_scene_and_what_is_counted_under_it(dataset: Dat
     assert (before[:, column] != after[:, column]).mean() > 0.5
     angle = np.sin(2 * np.pi / 24 * (after[:, column].astype(float) - 1))
     np.testing.assert_allclose(built.learn.batch.counters[:, 0, hour], angle, atol=1e-6)
+
+
+def test_a_placebo_says_how_often_its_values_are_the_right_ones(dataset: Dataset) -> None:
+    own, others = (placebo(dataset, name, 0).alike for name in PLACEBOS)
+    column = DEFAULT.scene_names.index("device")
+    right = dataset.learn.batch.scene[:, column]
+    shares = np.bincount(right[right > 0]) / (right > 0).sum()
+    assert own["device"].by_chance == others["device"].by_chance == pytest.approx((shares**2).sum())
+    assert own["device"].given > 0.9  # in this log everybody has one
+    assert abs(others["device"].given - others["device"].by_chance) < 0.1
 
 
 def test_without_scene_nothing_tells_two_scenes_apart(dataset: Dataset) -> None:
@@ -194,8 +218,12 @@ def test_the_right_side_of_a_contrast_is_the_candidate_as_it_was_counted(dataset
         column = int(np.flatnonzero(test.batch.item[at] == contrast.right.batch.item[row, 0])[0])
         assert test.label[at, column]
         names = dataset.preparation.counters.names  # the repeat share comes from co-visited items of another moment
+        lift = [i for i, n in enumerate(names) if n.startswith("scene_lift_")]  # so do the lifts of categories
         own = [i for i, n in enumerate(names) if n.startswith(("item_", "scene_", "own_")) and n != "item_repeat"]
-        np.testing.assert_array_equal(contrast.right.batch.counters[row, 0, own], test.batch.counters[at, column, own])
+        right, counted = contrast.right.batch.counters[row, 0], test.batch.counters[at, column]
+        exact = sorted(set(own) - set(lift))
+        np.testing.assert_array_equal(right[exact], counted[exact])
+        np.testing.assert_allclose(right[lift], counted[lift], atol=0.05)
 
 
 def test_an_empty_test_and_a_single_class_are_sentences(dataset: Dataset) -> None:

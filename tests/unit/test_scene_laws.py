@@ -167,6 +167,18 @@ def test_a_scene_that_is_not_known_is_answered_like_a_usual_one(served: Served) 
     assert np.median(answer.final[:, 0]) > np.median(known.final[:, 0]) / 2
 
 
+def test_a_field_that_is_not_known_has_no_opinion_and_changes_no_other_lift(served: Served) -> None:
+    found, names = served.found(), served.ranker.preparation.counters.names
+    told = served.counted(found, served.requests.scene).counters
+    lifts = {field: told[..., names.index(f"scene_lift_{field}")] for field in ("hour", "device", "weather")}
+    for unknown in lifts:
+        counters = served.counted(found, served.with_value(unknown, 0)).counters
+        for field, lift in lifts.items():
+            now = counters[..., names.index(f"scene_lift_{field}")]
+            np.testing.assert_array_equal(now, np.zeros_like(lift) if field == unknown else lift)
+            assert lift.any()
+
+
 def test_the_order_of_the_candidates_does_not_matter(served: Served) -> None:
     found = served.found()
     turned = np.random.default_rng(0).permutation(found.candidates.item.shape[1])
