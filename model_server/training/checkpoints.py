@@ -128,7 +128,7 @@ def fingerprint(dataset: Dataset, seed: int) -> str:
     digest.update(repr((seed, settings, dataset.preparation.counters.names)).encode())
     for examples in (dataset.learn, dataset.valid):
         for part in _arrays(examples):
-            digest.update(np.ascontiguousarray(part))
+            digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ from model_server.training.recorded import Recorded
 from model_server.training.requests import Split
 from model_server.training.train import Trained, train
 from streams.features.declaration import DEFAULT
-from tests.shoplog import recorded
+from tests.trained import small_log, weights
 
 CONFIG = dataclasses.replace(
     TrainConfig(split=Split(test=0.0)).quick, lists=200, valid=100, width=30, hidden=16, threads=1
@@ -39,16 +39,12 @@ class Told(Silent):
 
 @pytest.fixture(scope="module")
 def log() -> Recorded:
-    return recorded(11, users=25, items=80, events=2_500)
+    return small_log()
 
 
 @pytest.fixture(scope="module")
 def whole(log: Recorded) -> Trained:
     return train(log, DEFAULT, CONFIG, Silent())
-
-
-def weights(trained: Trained) -> bytes:
-    return b"".join(part.numpy().tobytes() for part in trained.net.state_dict().values())
 
 
 def interrupted(log: Recorded, config: TrainConfig, last: int) -> None:

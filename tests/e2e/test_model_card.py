@@ -16,7 +16,7 @@ from model_server.training.progress import Silent
 from model_server.training.requests import Split
 from model_server.training.train import Trained, train
 from streams.features.declaration import DEFAULT, Window
-from tests.shoplog import recorded
+from tests.trained import small_log
 
 CONFIG = dataclasses.replace(
     TrainConfig(split=Split(test=0.2)).quick, lists=300, valid=120, test=150, width=40, encoder=None, threads=1
@@ -25,7 +25,7 @@ CONFIG = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def trained() -> Trained:
-    return train(recorded(11, users=25, items=80, events=2_500), DEFAULT, CONFIG, Silent())
+    return train(small_log(), DEFAULT, CONFIG, Silent())
 
 
 @pytest.fixture(scope="module")

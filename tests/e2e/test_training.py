@@ -22,8 +22,9 @@ from model_server.training.recorded import Recorded, until
 from model_server.training.requests import Split
 from model_server.training.train import BLEND, Bar, Trained, TrainingError, bar_of, scorer_of, train
 from streams.features.declaration import DEFAULT
-from tests.shoplog import START_MS, raw_events, recorded
+from tests.shoplog import START_MS, raw_events
 from tests.titled import NAME, library, title
+from tests.trained import small_log, weights
 
 TINY = dataclasses.replace(
     TrainConfig(split=Split(test=0.1)).quick, lists=400, valid=120, test=120, width=40, hidden=16, threads=1
@@ -33,7 +34,7 @@ REAL = Path(os.environ.get("KAIROS_DATA", "../shared/data"))
 
 @pytest.fixture(scope="module")
 def log() -> Recorded:
-    return recorded(11, users=25, items=80, events=2_500)
+    return small_log()
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +121,6 @@ def test_a_training_with_titles_makes_a_bundle_that_reads_them(log: Recorded, tm
     assert {"like titles"} == set(read.lists) - set(Retriever(DEFAULT).names)
     counted = with_titles.dataset.learn.batch.counters[..., read.counters.index("title_greatest")]
     assert counted.any()
-
-
-def weights(trained: Trained) -> bytes:
-    return b"".join(part.numpy().tobytes() for part in trained.net.state_dict().values())
 
 
 def test_the_same_seed_gives_the_same_weights(log: Recorded) -> None:
