@@ -7,7 +7,7 @@ from typing import Self
 from deploy.stack import fetch, ports
 from deploy.stack.child import Child
 from deploy.stack.errors import StackError
-from deploy.stack.protocol import kafka_answers
+from deploy.stack.protocol import kafka_answers, listens
 from deploy.stack.quorum import Seat, cluster_id
 from deploy.stack.server import Server
 
@@ -97,8 +97,9 @@ class Broker(Server):
         )
 
     def wait_ready(self, timeout_s: float = 60) -> None:
-        """Block until the broker answers."""
-        self.child.wait_ready(lambda: kafka_answers(self.port), timeout_s)
+        """Block until the broker answers and every further listener is open: Kafka opens them one after the other."""
+        further = self._ports.values()
+        self.child.wait_ready(lambda: kafka_answers(self.port) and all(map(listens, further)), timeout_s)
 
     def _command(self, java: Path, jars: Path, main: str, *arguments: str | Path) -> list[str | Path]:
         logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"

@@ -6,6 +6,15 @@ import struct
 _METADATA, _VERSION = 3, 1
 
 
+def listens(port: int, timeout_s: float = 2.0) -> bool:
+    """Connect and go again: ready when something takes connections there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout_s).close()
+    except OSError:
+        return False
+    return True
+
+
 def kafka_answers(port: int, timeout_s: float = 2.0) -> bool:
     """Ask for metadata (v1, no topics): ready when a broker is registered and a controller is known."""
     client = b"kairos-ready"
