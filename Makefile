@@ -14,6 +14,8 @@ export UV_HTTP_TIMEOUT ?= 300
 # Trust what the machine trusts, a company's proxy too; where it has no certificates at all, those that uv brings.
 export UV_SYSTEM_CERTS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where it is set, as in many images, every process compiles every module anew: half the CPU of a worker's start.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

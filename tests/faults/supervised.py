@@ -69,7 +69,7 @@ class Supervised:
         """Start it with a log of its own."""
         log = self.folder / f"{self.name}.{self._starts}.log"
         path = f"{CLOCK}:{ROOT}"
-        env = {**self.env(), "PYTHONPATH": path, "FAULTS_CLOCK": str(self.clock), "PYTHONDONTWRITEBYTECODE": "1"}
+        env = {**self.env(), "PYTHONPATH": path, "FAULTS_CLOCK": str(self.clock)}
         command = [sys.executable, "-m", "deploy.cli", self.command]
         self._child = Child.start(self.name, command, folder=self.folder, log=log, env=env)
         self._starts += 1
