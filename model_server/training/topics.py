@@ -17,11 +17,13 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from aiokafka import TopicPartition
 
+from model_server.ranker.cores import idle_threads
 from model_server.training.erased import erased_users
 from model_server.training.recorded import Part, RawEvent, Recorded, encode, together
 from streams.service.entry import entering
@@ -90,8 +92,12 @@ async def read_topics(wanted: Reading, begin: Begin) -> Read:
     if wanted.shards is None and records <= ALONE:
         parts = [await _part(wanted, found, begin(records))]
     else:
+        interrupted = Event()
         with _folder(wanted.shards) as folder:
-            parts = await asyncio.to_thread(_of_shards, wanted, found, folder, begin)
+            try:
+                parts = await asyncio.to_thread(_of_shards, wanted, found, folder, begin, interrupted)
+            finally:
+                interrupted.set()  # nobody waits for the rest any more
     left = [part.without(erased) for part in parts]
     return Read(together(left, found.catalogue), sum(map(_size, parts)) - sum(map(_size, left)))
 
@@ -132,7 +138,7 @@ async def _part(wanted: Reading, found: Found, tick: Callable[[int], object]) ->
     return await asyncio.to_thread(encode, events, wanted.declaration, wanted.zone)
 
 
-def _of_shards(wanted: Reading, found: Found, folder: Path, begin: Begin) -> list[Part]:
+def _of_shards(wanted: Reading, found: Found, folder: Path, begin: Begin, interrupted: Event) -> list[Part]:
     """The log by way of shards: those that lie there, and what is missing of them, written by several processes."""
     from model_server.training import shards
 
@@ -140,32 +146,33 @@ def _of_shards(wanted: Reading, found: Found, folder: Path, begin: Begin) -> lis
     held = shards.kept(folder, signs, found.ends)
     todo = shards.missing(held, found.first, found.ends, wanted.shard)
     tick = begin(sum(stretch.records for stretch in todo))
-    _write(wanted, todo, {stretch: shards.path_of(folder, stretch, signs[stretch.topic]) for stretch in todo}, tick)
+    files = {stretch: shards.path_of(folder, stretch, signs[stretch.topic]) for stretch in todo}
+    _write(wanted, files, tick, interrupted)
+    if interrupted.is_set():
+        return []
     paths = [shards.path_of(folder, stretch, signs[stretch.topic]) for stretch in sorted([*held, *todo])]
     parts = [shards.read(path, wanted.declaration) for path in paths]
     return parts or [encode((), wanted.declaration, wanted.zone)]
 
 
-def _write(wanted: Reading, todo: list[Stretch], paths: dict[Stretch, Path], tick: Callable[[int], object]) -> None:
-    """Have every stretch written; the first trouble ends it, and what was written whole stays."""
-    if not todo:
+def _write(wanted: Reading, files: Mapping[Stretch, Path], tick: Callable[[int], object], interrupted: Event) -> None:
+    """Have every stretch written to its file; trouble or an interruption ends it, and what was written whole stays."""
+    if not files:
         return
-    from model_server.ranker.device import idle_threads
-
-    readers = min(wanted.readers or idle_threads(), len(todo))
-    with ProcessPoolExecutor(readers, get_context("spawn"), _leave_interrupts_to_the_parent) as pool:
-        running = {pool.submit(write_shard, wanted, stretch, paths[stretch]): stretch for stretch in todo}
-        try:
-            while running:
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                    tick(running.pop(future).records)
-        except BrokenProcessPool as error:
-            message = "A process that read the topics was ended from outside (memory?): try fewer with --readers."
-            raise OSError(message) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    readers = min(wanted.readers or idle_threads(), len(files))
+    pool = ProcessPoolExecutor(readers, get_context("spawn"), _leave_interrupts_to_the_parent)
+    try:
+        running = {pool.submit(write_shard, wanted, stretch, path): stretch for stretch, path in files.items()}
+        while running and not interrupted.is_set():
+            done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                tick(running.pop(future).records)
+    except BrokenProcessPool as error:
+        message = "A process that read the topics was ended from outside (memory?): try fewer with --readers."
+        raise OSError(message) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def write_shard(wanted: Reading, stretch: Stretch, path: Path) -> None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from model_server.blend import Blend, best_blend, default_blend, fit_blend
 from model_server.evaluation.metrics import Ndcg, means
-from model_server.ranker.device import device_of, idle_threads, use_threads
+from model_server.ranker.cores import idle_threads
+from model_server.ranker.device import device_of, use_threads
 from model_server.ranker.encoder import Encoder, EncoderShape
 from model_server.ranker.net import STAGES, Net, NetShape
 from model_server.selection import Calibration, fit_calibration

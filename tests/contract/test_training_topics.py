@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -89,6 +90,27 @@ async def test_shards_hold_the_log_that_one_process_reads_and_only_what_is_new_i
     assert told == [300, 300]
     assert first < {path.name for path in folder.glob("*")}
     same(await log_of(reading(installation)), again)
+
+
+@pytest.mark.timeout(120)
+async def test_an_interrupted_reading_ends_soon_and_keeps_the_shards_that_are_whole(
+    installation: Installation, tmp_path: Path
+) -> None:
+    await installation.set_up()
+    await installation.send(events(installation.topics, 1_500))
+    folder, some = tmp_path / "shards", Event()
+    wanted = reading(installation, folder, 1, shard=20)
+    running = asyncio.create_task(read_topics(wanted, lambda _: lambda _: some.set()))
+    await asyncio.to_thread(some.wait)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await asyncio.sleep(3)  # what a process had begun is finished
+    written = len([*folder.glob("*.parquet")])
+    assert 0 < written < 40
+    told: list[int] = []
+    same(await log_of(reading(installation)), await log_of(wanted, told))
+    assert 0 < told[0] < 1_500
 
 
 @pytest.mark.timeout(120)
