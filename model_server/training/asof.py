@@ -8,17 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_server.counters.batch import CountedBatch
+from model_server.counters.items import Seen
+from model_server.item_sums import ItemSums
 from model_server.preparation import Freshness, Look, Preparation
 from model_server.retrieval.merge import Candidates
 from model_server.retrieval.pairs import I32, I64
 from model_server.training.item_rows import ItemRows
 from model_server.training.neighbours import NeighbourLimits, build_neighbours
 from streams.features.fold import fold_users
-from streams.features.items import ItemView, item_view
 from streams.features.rows import Layout, Rows
 from streams.features.view import UserView, user_view
 
 if TYPE_CHECKING:
+    from model_server.counters.numbered import Numbered
     from model_server.retrieval.neighbours import Neighbours
     from model_server.retrieval.retriever import Retrieved
     from model_server.retrieval.shared import Shared
@@ -144,10 +146,11 @@ class Replay:
 
         journal = self._journal
 
-        def look(item: I32) -> tuple[ItemView, I64]:
-            rows = journal.rows_of(self.items.rows, item)
-            each = np.repeat(now_ms, item.shape[1])
-            return item_view(self.items.layout, rows, each), np.arange(item.size).reshape(item.shape)
+        def look(candidates: Numbered) -> Seen:
+            item = candidates.column
+            sums = ItemSums.of(self.items.layout, journal.rows_of(self.items.rows, item))
+            view, each = np.arange(item.size), np.repeat(now_ms, item.shape[1])
+            return Seen(sums, view, item.reshape(-1), each, view.reshape(item.shape))
 
         self._found = Found(view, scene, found, look)
         return self.preparation.batch(view, scene, self.items, found, look)
