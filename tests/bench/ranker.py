@@ -51,8 +51,8 @@ class Scoring:
         self.ranker.warm_up()
 
     def begin(self, users: NDArray[np.int64]) -> Callable[[], Scored]:
-        """One call's first half, from the rows on; the rest is returned."""
-        rows = self.replay.users[users]
+        """One call's first half, from the rows on; the rest is returned. The worker sorts users by length too."""
+        rows = self.replay.users[users[np.argsort(self.replay.users["history_n"][users], kind="stable")]]
         scene = np.concatenate((rows["scene"], np.full((len(users), 3), 3, np.uint8)), axis=1)
         requests = Requests([f"{u}" for u in users], user_view(self.replay.layout, rows, self.now_ms), scene)
         return self.ranker.begin(requests, self.replay.items, self.now_ms)
