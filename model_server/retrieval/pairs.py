@@ -31,14 +31,10 @@ class Pairs:
     def top(self, users: int, score: F32, count: int) -> I32:
         """The `count` columns of the highest score for each user, best first: i32[users, count], -1 past the end."""
         best = np.full((users, count), -1, np.int32)
-        if len(self.user):
-            starts = np.searchsorted(self.user, np.arange(users + 1))
-            able = greatest(self.user, starts, score, count)
-            user = self.user[able]
-            order = np.lexsort((-score[able], user))  # the users stay where they are
-            place = np.arange(len(user)) - np.searchsorted(user, np.arange(users))[user]
-            kept = place < count
-            best[user[kept], place[kept]] = self.column[able[order[kept]]]
+        order = sorting((self.user << 32) | _falling(score))  # the users stay where they are
+        place = np.arange(len(order)) - np.searchsorted(self.user, np.arange(users))[self.user]
+        kept = np.flatnonzero(place < count)
+        best[self.user[kept], place[kept]] = self.column[order[kept]]
         return best
 
 
@@ -55,6 +51,13 @@ def greatest(user: I64, starts: NDArray[np.integer], score: F32, count: int) -> 
     dense[user, np.arange(len(user)) - starts[user]] = score
     least = np.partition(dense, widest - count, axis=1)[:, widest - count]
     return np.flatnonzero(score >= least[user])
+
+
+def _falling(score: F32) -> I64:
+    """Numbers below 2^32 that fall as scores f32[G] rise: the bits of a float, read as a number, rise with it."""
+    bits = (score + np.float32(0)).view(np.int32)  # -0.0 is 0.0 now
+    rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return np.int64(2**31 - 1) - rising
 
 
 def sorting(key: I64) -> I64:
