@@ -99,11 +99,11 @@ class ItemSums:
         """Events u32[R, H] in the windows of rows, as a reader at `now_ms` sees them: see `streams.features.items`."""
         hops, last_ms = _hops(self.layout), self.last_ms[row]
         cells = BUCKETS + 1
-        places = np.arange(len(self))[row] * (len(hops) * cells)
+        first = (np.arange(len(self))[row] if isinstance(row, slice) else row) * (len(hops) * cells)
         found = np.empty((len(hops), len(last_ms)), np.int64)
         for window, hop_ms in enumerate(hops.tolist()):  # Division by one number is four times as fast as by an array.
             passed = now_ms // hop_ms - last_ms // hop_ms
-            found[window] = places + window * cells + np.clip(BUCKETS - passed, 0, BUCKETS)
+            found[window] = first + window * cells + np.clip(BUCKETS - passed, 0, BUCKETS)
         return np.take(self.counts, found.T)
 
     def weights(self, row: Index | slice, now_ms: When) -> F32:

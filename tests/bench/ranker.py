@@ -163,16 +163,20 @@ def _figures(name: str, scoring: Scoring) -> list[Figure]:
 
 def _stages(scored: Sequence[Scored]) -> list[Figure]:
     """Milliseconds a user of each stage, nothing else running."""
-    names = {"retrieve": "candidates", "collate": "counters and tensors", "forward": "the net"}
+    stages = {
+        "retrieve": ("candidates", None),
+        "collate": ("counters and tensors", (AT_MOST, 0.15)),
+        "forward": ("the net", None),
+    }
     return [
         figure(
             f"{stage}_cpu_ms_per_user",
             float(np.median([getattr(s, f"{stage}_ms") for s in scored])) / BATCH,
             "ms",
-            None,
+            budget,
             how,
         )
-        for stage, how in names.items()
+        for stage, (how, budget) in stages.items()
     ]
 
 
