@@ -84,6 +84,11 @@ class ItemSums:
         for name in COLUMNS:
             getattr(self, name)[index] = getattr(other, name)
 
+    def joined(self, other: ItemSums) -> ItemSums:
+        """These items, then the others."""
+        both: dict[str, Any] = {name: np.concatenate((getattr(self, name), getattr(other, name))) for name in COLUMNS}
+        return replace(self, **both)
+
     def grown(self, room: int) -> ItemSums:
         """The same with room for so many items."""
         return self._each(lambda column: _grown(column, room))

@@ -54,7 +54,7 @@ class Counters:
         """Counters of the candidates of B users, seen as of the request. The counters of padding are 0."""
         item, place = found.candidates.item, self._place
         counters = np.zeros((*item.shape, len(self.names)), np.float32)
-        if not len(seen.row):
+        if not len(candidates.distinct):
             return counters
         cost = items.price[seen.item]
         np.take(self._alone(seen, cost, neighbours), seen.at, axis=0, out=counters, mode="clip")
