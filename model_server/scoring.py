@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from model_server.item_sums import ItemSums
     from model_server.text.at_hand import LiveTitles
-    from streams.features.items import ItemView
     from streams.features.view import UserView
 
 F32 = NDArray[np.float32]
@@ -61,18 +61,14 @@ class ItemState(Protocol):
     @property
     def titles(self) -> Sequence[str]: ...  # [M], "" unknown; read by `model_server.text`
     @property
+    def sums(self) -> ItemSums: ...  # counts of all M items, to be read as of any moment
+    @property
     def revision(self) -> int: ...
     @property
     def catalogue_revision(self) -> int: ...
 
     def find(self, codes: U64) -> I32:
         """Index of each code, same shape, -1 where no such item is known."""
-
-    def view(self, now_ms: int, index: NDArray[np.integer] | None = None, *, profiles: bool = True) -> ItemView:
-        """Counters decayed to `now_ms`, of all items or of `index` (1-d, repeats allowed) in that order.
-
-        `profiles` = False leaves out the scene profiles, the dearer half.
-        """
 
 
 BASE = "base"

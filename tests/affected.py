@@ -54,7 +54,7 @@ class Popular:
         time.sleep(self.seconds)
         self.batches.append(len(requests.users))
         assert requests.scene.shape == (len(requests.users), len(DEFAULT.scene_names))
-        totals = items.view(now_ms, profiles=False).totals.sum(1) if items.ids else np.zeros(0)
+        totals = items.sums.totals.astype(np.int64)
         best = np.argsort(-totals, kind="stable")[: self.top]
         shape = (len(requests.users), len(best))
         final = np.broadcast_to(np.linspace(0.9, 0.5, len(best), dtype=np.float32), shape)

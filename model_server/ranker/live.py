@@ -130,8 +130,10 @@ def _at(kept: Sequence[Kept], best: NDArray[np.intp]) -> F32:
     width = kept[0][1].shape[2] if kept else 0
     found = np.empty((*best.shape, width), np.float32)
     for rows, hidden in kept:
-        places = torch.from_numpy(best[rows]).to(hidden.device)[:, :, None]
-        found[rows] = hidden.take_along_dim(places, 1).float().cpu().numpy()
+        users, candidates, _ = hidden.shape
+        places = torch.from_numpy((best[rows] + candidates * np.arange(users)[:, None]).reshape(-1))
+        kept_rows = hidden.flatten(0, 1).index_select(0, places.to(hidden.device)).float().cpu().numpy()
+        found[rows] = kept_rows.reshape(users, -1, width)
     return found
 
 
@@ -148,19 +150,19 @@ def by_length(used: I64, lengths: tuple[int, ...]) -> list[tuple[NDArray[np.intp
     for number, length in enumerate(lengths):
         waiting = np.concatenate((waiting, np.flatnonzero(bucket == number)))
         if len(waiting) >= FEW:
-            groups.append((waiting, length))
+            groups.append((np.sort(waiting), length))
             waiting = np.empty(0, np.intp)
     if len(waiting):
         longest = lengths[int(bucket[waiting].max())]
-        groups.append((waiting, longest))
+        groups.append((np.sort(waiting), longest))
     return groups
 
 
 def blank_lists(net: Net, users: int, candidates: int, history: int) -> Lists:
     """Made-up lists of a full batch, for warm-up and measuring."""
     shape = net.shape.encoder
-    ids = torch.zeros((users, candidates), dtype=torch.long)
-    past = torch.zeros((users, history), dtype=torch.long)
+    ids = torch.zeros((users, candidates), dtype=torch.int32)
+    past = torch.zeros((users, history), dtype=torch.int32)
     windows, kinds = (shape.windows, shape.window_kinds) if shape is not None else (1, 1)
     return Lists(
         counters=torch.rand((users, candidates, net.shape.features)),
@@ -176,5 +178,5 @@ def blank_lists(net: Net, users: int, candidates: int, history: int) -> Lists:
         past_hour=past,
         recalled=torch.ones((users, history), dtype=torch.bool),
         windows=torch.zeros((users, windows, kinds)),
-        scene=torch.zeros((users, len(shape.scene_sizes) if shape is not None else 1), dtype=torch.long),
+        scene=torch.zeros((users, len(shape.scene_sizes) if shape is not None else 1), dtype=torch.int32),
     )
