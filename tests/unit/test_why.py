@@ -2,8 +2,10 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
+from deploy import cli
 from model_server import why
 from model_server.decision_log import DecisionRecord
 from model_server.why import readable
@@ -47,3 +49,11 @@ def test_numbers_of_rules_are_in_the_unit_people_think_in() -> None:
     assert readable("quiet_hours", 1_350) == "22:30"
     assert (readable("opted_out", 0), readable("score", 0.123456)) == ("never", "0.1235")
     assert (readable("score", None), readable("stage", "word")) == ("never", "word")
+
+
+@pytest.mark.parametrize("options", [["--item", "i1"], ["--now", "--at", "1h"]])
+def test_options_that_do_not_go_together_are_refused(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["why", "u1", *options])
+    assert ended.value.code == 2
+    assert "--now" in capsys.readouterr().err.splitlines()[-1]
