@@ -17,6 +17,7 @@ from model_server.attribution.page import facts, page
 from model_server.attribution.parts import Known
 from model_server.bundle_watcher import BundleWatcher
 from model_server.items import ItemArrays, ItemStore
+from model_server.text.back_end import TextError
 from model_server.text.library import Library, cache_folder
 from schemas.faults import bad_ids
 from schemas.keys import Keys
@@ -152,7 +153,11 @@ def _read_titles(read: WhyTools, rankers: BundleWatcher, items: ItemArrays, tell
     )
     index = titles.wanted(items, len(items.ids))
     with telling.progress("Reading titles", len(index), "titles") as bar:
-        raw = library.vectors([items.titles[at] for at in index], lambda more: bar.at(bar.done + more))
+        try:
+            raw = library.vectors([items.titles[at] for at in index], lambda more: bar.at(bar.done + more))
+        except TextError as error:
+            message = f"The titles that the model reads cannot be read: {clause(error)}."
+            raise NothingError(message) from error
     titles.tell(items, index, raw)
 
 
@@ -179,18 +184,15 @@ def _index(standing: Standing, item: str) -> int:
 
 def _tell(standing: Standing, scored: Scored, split: Sequence[Owed], telling: Telling) -> None:
     known, items, version = standing.known, standing.items, standing.ranker.version
-    telling.facts(now_ms=known.now_ms, namespace=standing.namespace, model=version)
     at = datetime.fromtimestamp(known.now_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     telling.page(f"As of {at}: model {version}, namespace {standing.namespace}.\n[dim]{NOT_THEN}[/]\n")
     places = {item: place for place, item in enumerate(scored.item[0].tolist(), 1) if item >= 0}
     told = []
     for each in split:
+        name, title = items.ids[each.item], items.titles[each.item]
         place, final = places.get(each.item), 1 / (1 + math.exp(-each.logit))
-        told.append({"item": items.ids[each.item], "place": place, "final": final, **facts(each)})
+        told.append({"item": name, "title": title or None, "place": place, "final": final, **facts(each)})
         where = f"place {place}" if place else "not among the best" if each.found else "found by no list now"
-        title = items.titles[each.item]
-        telling.page(
-            Text.assemble((items.ids[each.item], "bold"), f"  {title}" * bool(title), f"  final {final:.4g}, {where}")
-        )
+        telling.page(Text.assemble((name, "bold"), f"  {title}" if title else "", f"  final {final:.4g}, {where}"))
         telling.page(page(each))
-    telling.facts(items=told)
+    telling.facts(now_ms=known.now_ms, namespace=standing.namespace, model=version, items=told)
