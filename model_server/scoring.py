@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streams.features.view import UserView
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
@@ -114,6 +115,14 @@ class Scored:
     because: Because = unexplained
 
 
+class Weighed(NamedTuple):
+    """Of U users and K items: logit f64[U, K] of `final`, lists bool[U, K, L]: which lists find the item."""
+
+    logit: F64
+    lists: Bools
+    because: Because
+
+
 class Ranker(Protocol):
     """Scores one batch at a time. Immutable after warm-up: the worker changes to another between two batches."""
 
@@ -132,6 +141,9 @@ class Ranker(Protocol):
 
     def score(self, requests: Requests, items: ItemState, now_ms: int) -> Scored:
         """`begin` and the rest of it at once."""
+
+    def weigh(self, requests: Requests, items: ItemState, now_ms: int, wanted: I32) -> Weighed:
+        """Score the items `wanted` i32[K] for each user, found by a list or not, each user as if alone in its batch."""
 
 
 class RankerSource(Protocol):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from model_server.retrieval.merge import Candidates
     from model_server.retrieval.pairs import F32, I32
     from model_server.retrieval.shared import Shared
-    from model_server.scoring import Requests
+    from model_server.scoring import F64, Requests
     from streams.features.declaration import Declaration
 
 SHOWN = 20
@@ -32,8 +32,13 @@ class Calibration:
 
     def chance(self, score: F32) -> F32:
         """Chances f32 of scores of any shape."""
-        z = np.clip(self.slope * score.astype(np.float64) + self.shift, -30, 30)
+        z = np.clip(self.logits(score), -30, 30)
         return (1 / (1 + np.exp(-z))).astype(np.float32)
+
+    def logits(self, score: F32) -> F64:
+        """Logits f64 of these chances."""
+        z: F64 = self.slope * score.astype(np.float64) + self.shift
+        return z
 
     def logit(self, owed: Mapping[str, float]) -> dict[str, float]:
         """Parts that sum to a score as parts that sum to the logit of its chance."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from model_server.scoring import I64, ItemState, Ranker, Requests, Scored
+from model_server.scoring import I32, I64, ItemState, Ranker, Requests, Scored, Weighed, unexplained
 from model_server.settings import ModelSettings
 from model_server.worker import Worker
 from schemas import decisions, recommendations
@@ -75,6 +75,10 @@ class Popular:
             collate_ms=0.2,
             forward_ms=0.3,
         )
+
+    def weigh(self, requests: Requests, items: ItemState, now_ms: int, wanted: I32) -> Weighed:
+        shape = (len(requests.users), len(wanted))
+        return Weighed(np.zeros(shape), np.zeros((*shape, 1), np.bool_), unexplained)
 
 
 class Source:

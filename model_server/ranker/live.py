@@ -17,6 +17,7 @@ from model_server.ranker.device import Precision, fastest
 from model_server.ranker.lists import Lists, collate
 from model_server.ranker.serving import Served
 from model_server.retrieval.merge import Candidates
+from model_server.scoring import Weighed
 from model_server.selection import Calibration, Inside, Selection, Timings
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from model_server.heads.heads import Heads
     from model_server.preparation import Preparation
     from model_server.ranker.net import Net
-    from model_server.scoring import F32, I64, ItemState, Requests, Scored
+    from model_server.scoring import F32, I32, I64, ItemState, Requests, Scored
 
 Part = tuple["NDArray[np.intp]", Lists]
 """Rows of a batch that are of like length, and their lists."""
@@ -84,6 +85,20 @@ class NetRanker:
     def score(self, requests: Requests, items: ItemState, now_ms: int) -> Scored:
         """The best items of each user."""
         return self.begin(requests, items, now_ms)()
+
+    def weigh(self, requests: Requests, items: ItemState, now_ms: int, wanted: I32) -> Weighed:
+        """Score the items `wanted` i32[K] for each user, found or not, in float32."""
+        found = self._finder.look_at(requests, items, now_ms, wanted)
+        batch = self.preparation.batch(requests.view, requests.scene, items, found, look_now(items, now_ms))
+        score, served = np.empty(batch.item.shape, np.float32), self.served(Precision(self.device))
+        for rows, length in by_length(batch.used, self._lengths):
+            score[rows] = served(collate(batch, rows, length).to(self.device)).cpu().numpy()
+        calibration = self._select.calibration
+
+        def owed(user: int, place: int) -> dict[str, float]:
+            return calibration.logit(self._because(batch.counters[user, place], float(score[user, place])))
+
+        return Weighed(calibration.logits(score), batch.near > 0, owed)
 
     def begin(self, requests: Requests, items: ItemState, now_ms: int) -> Callable[[], Scored]:
         """Find and count; what is left is the forward pass and the choice."""
