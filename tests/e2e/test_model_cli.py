@@ -1,6 +1,7 @@
 """`kairos model` and `kairos why` as processes: the untrained ranker serves, signals end well, workers share."""
 
 import asyncio
+import math
 import signal
 import subprocess
 import sys
@@ -78,6 +79,28 @@ async def test_a_burst_serves_everybody_without_a_trained_model(shop: Shop, proc
     assert code == 0
     told = orjson.loads(said)
     assert (told["user"], told["status"], {each["user"] for each in told["decisions"]}) == ("u7", 0, {"u7"})
+
+
+async def test_a_user_scored_again_is_told_what_the_scores_are_owed_to(shop: Shop, processes: Processes) -> None:
+    scene = {"device": "phone", "weather": "rain"}
+    await shop.affect(*[{"user_id": "u1", "item_id": item, "scene": scene} for item in ("i3", "i3", "i5")])
+    code, said, complained = await processes.run("why", "u1", "--now", "-n", "2", "--json")
+    assert code == 0, complained
+    told = orjson.loads(said)
+    assert (told["user"], told["model"], told["namespace"]) == ("u1", "blend", shop.keys.namespace)
+    assert [each["place"] for each in told["items"]] == [1, 2]
+    assert told["items"][0]["item"] == "i3"
+    for each in told["items"]:
+        total = sum(share["share"] for share in each["shares"]) + sum(each["anybody"].values())
+        assert total == pytest.approx(math.log(each["final"] / (1 - each["final"])), abs=1e-3)
+        assert {share["name"] for share in each["shares"]} >= {"i3", "i5", "device", "weather", "hour"}
+    code, said, _ = await processes.run("why", "u1", "--now", "--item", "i9")
+    assert code == 0
+    assert "i9" in said
+    for user, options, wrong in (("u2", [], "Nothing is known of user u2"), ("u1", ["--item", "x"], "No item x")):
+        code, said, complained = await processes.run("why", user, "--now", *options)
+        assert (code, said) == (1, "")
+        assert complained.startswith(wrong)
 
 
 async def test_a_signal_ends_a_worker_well(shop: Shop, processes: Processes) -> None:
