@@ -16,7 +16,7 @@ from model_server.scoring import Weighed
 from model_server.selection import Calibration, Inside, Selection, Timings, no_hidden
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from model_server.scoring import I32, I64, ItemState, Requests, Scored
     from streams.features.declaration import Declaration
@@ -61,8 +61,8 @@ class BlendRanker:
         near = self._finder.look_at(requests, items, now_ms, wanted).candidates.near
         calibration, names = self._select.calibration, self._select.lists
 
-        def owed(user: int, place: int) -> dict[str, float]:
-            return calibration.logit(self._blend.owed(near[user, place], names))
+        def owed(asked: Sequence[tuple[int, int]]) -> list[dict[str, float]]:
+            return [calibration.logit(self._blend.owed(near[user, place], names)) for user, place in asked]
 
         return Weighed(calibration.logits(self._blend.score(near)), near > 0, owed)
 
@@ -78,8 +78,8 @@ class BlendRanker:
             timings = Timings(retrieve_ms, 0.0, 1000 * (perf_counter() - began))
             near, names = found.candidates.near, self._select.lists
 
-            def owed(user: int, place: int) -> dict[str, float]:
-                return self._blend.owed(near[user, place], names)
+            def owed(asked: Sequence[tuple[int, int]]) -> list[dict[str, float]]:
+                return [self._blend.owed(near[user, place], names) for user, place in asked]
 
             return self._select(found.candidates, score, Inside(no_hidden, owed), requests, shared, timings)
 

@@ -1,6 +1,7 @@
 """The records of one user's ending: its decision, the candidates sent, and the candidates taken back."""
 
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -40,7 +41,7 @@ DIGITS = 5
 class Ended:
     """One user's end: how, by which model, and, where it was scored, as which row of the result.
 
-    `left_ms`: when its batch left for the ranker.
+    `left_ms`: when its batch left for the ranker. `because`: what the score of each pick that is sent is owed to.
     """
 
     lease: Lease
@@ -51,6 +52,7 @@ class Ended:
     scored: Scored | None = None
     at: int = 0
     left_ms: int | None = None
+    because: Sequence[Mapping[str, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ class _Page:
             versions=self.versions,
             exploration=_exploration(float(scored.propensity[ended.at, k])),
             reasons=_reasons(int(scored.reasons[ended.at, k]), scored.reason_names),
-            because={part: round(share, DIGITS) for part, share in scored.because(ended.at, k).items()},
+            because={part: round(share, DIGITS) for part, share in ended.because[slot].items()},
             waited_ms=ended.waited_ms,
         )
 

@@ -7,7 +7,7 @@ the gateway drops the double by its dedup key.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
@@ -214,7 +214,7 @@ class Rescoring:
     def _settle(self, part: Forwarded) -> list[Ended]:
         prepared, scored, users, parts = part.prepared, part.scored, part.prepared.users, self.parts
         if scored is None:
-            return [self._end(part, unscorable(user), at) for at, user in enumerate(users)]
+            return [self._end(part, unscorable(user), at, {}) for at, user in enumerate(users)]
         facts = item_facts(
             scored,
             parts.items.arrays,
@@ -224,10 +224,12 @@ class Rescoring:
             parts.layout.declaration.code("purchase"),
         )
         endings = decide(facts, [user.person.admission for user in users], parts.settings.policy)
-        return [self._end(part, ending, at) for at, ending in enumerate(endings)]
+        sent = [(at, k) for at, ending in enumerate(endings) if ending.outcome == "sent" for k in ending.picks]
+        owed = dict(zip(sent, scored.because(sent) if sent else (), strict=True))
+        return [self._end(part, ending, at, owed) for at, ending in enumerate(endings)]
 
     @staticmethod
-    def _end(part: Forwarded, ending: Ending, at: int) -> Ended:
+    def _end(part: Forwarded, ending: Ending, at: int, owed: Mapping[tuple[int, int], Mapping[str, float]]) -> Ended:
         user, scored = part.prepared.users[at], part.scored
         waited_ms = {
             "queue": float(max(user.since_ms - user.lease.deadline_ms, 0)),
@@ -235,7 +237,9 @@ class Rescoring:
         }
         if scored is not None:
             waited_ms["score"] = round(scored.retrieve_ms + scored.collate_ms + scored.forward_ms, 3)
-        return Ended(user.lease, user.person, ending, part.version, waited_ms, scored, at, part.prepared.now_ms)
+        because = [owed[at, k] for k in ending.picks if (at, k) in owed]
+        left_ms = part.prepared.now_ms
+        return Ended(user.lease, user.person, ending, part.version, waited_ms, scored, at, left_ms, because)
 
     # 5. Produce, and only then acknowledge.
 

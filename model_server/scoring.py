@@ -73,14 +73,14 @@ class ItemState(Protocol):
 
 
 BASE = "base"
-Because = Callable[[int, int], dict[str, float]]
-"""Of user u and place k: what `final` is owed to, in logits, by part; with BASE, what is there before any, they sum to
-the logit of `final` within 1e-3."""
+Because = Callable[[Sequence[tuple[int, int]]], list[dict[str, float]]]
+"""Of users u and places k, all at once: what `final` is owed to, in logits, by part; with BASE, what is there before
+any, they sum to the logit of `final` within 1e-3."""
 
 
-def unexplained(_user: int, _place: int) -> dict[str, float]:
+def unexplained(asked: Sequence[tuple[int, int]]) -> list[dict[str, float]]:
     """For rankers that cannot say."""
-    return {}
+    return [{} for _ in asked]
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class Timings:
     padded_tokens: int = 0
 
 
-Owed = Callable[[int, int], dict[str, float]]
+Owed = Callable[[Sequence[tuple[int, int]]], list[dict[str, float]]]
 """Of user u and place c among all candidates: what the score is owed to, by part; they sum to it."""
 
 Hidden = Callable[[NDArray[np.intp]], "F32"]
@@ -112,6 +112,10 @@ class Selection:
         def shown(part: F32) -> F32:
             return np.where(item >= 0, part, np.float32(0))
 
+        def because(asked: Sequence[tuple[int, int]]) -> list[dict[str, float]]:
+            owed = inside.owed([(user, int(best[user, place])) for user, place in asked])
+            return [self.calibration.logit(shares) for shares in owed]
+
         return Scored(
             item=item,
             p_open=shown(answers.opens),
@@ -130,7 +134,7 @@ class Selection:
             forward_ms=timings.forward_ms,
             tokens=timings.tokens,
             padded_tokens=timings.padded_tokens,
-            because=lambda user, place: self.calibration.logit(inside.owed(user, int(best[user, place]))),
+            because=because,
         )
 
 

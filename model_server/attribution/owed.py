@@ -71,6 +71,7 @@ def owed(
 
     shares = shapley(worth, [part.key for part in known.parts], within=WITHIN, most=most)
     nobody = ranker.weigh(known.with_only(np.zeros((1, len(known.parts)), np.bool_)), items, known.now_ms, item)
+    unseen = nobody.because([(0, k) for k in range(len(wanted))])
     whole = ranker.weigh(known.requests, items, known.now_ms, item)
     return [
         Owed(
@@ -78,7 +79,7 @@ def owed(
             logit=float(whole.logit[0, k]),
             shares=tuple(zip(known.parts, shares.share[:, k].tolist(), strict=True)),
             errors=tuple(shares.error[:, k].tolist()),
-            unseen=nobody.because(0, k),
+            unseen=unseen[k],
             found=bool(whole.lists[0, k].any()),
         )
         for k, index in enumerate(wanted)

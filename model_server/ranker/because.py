@@ -24,7 +24,8 @@ class Because:
 
     A share is what the score gains when the group is seen after it stood at its means, half as the groups come in their
     order and half in the reverse (Castro et al. 2009, with one antithetic pair of orders): exact where groups do not
-    speak of each other. 2 G rows of a counter net for one candidate. Net and counters are in float32 on any device.
+    speak of each other. 2 G + 2 rows of a counter net a candidate, all at once: one by one most of it is overhead. Net
+    and counters are in float32 on any device.
     """
 
     def __init__(self, net: CounterNet, groups: Mapping[str, Sequence[int]], *, residual: bool) -> None:
@@ -39,13 +40,15 @@ class Because:
         self._seen = torch.from_numpy(np.concatenate((upward, downward))).to(net.mean.device)
 
     @torch.inference_mode()
-    def __call__(self, counters: F32, score: float) -> dict[str, float]:
-        """Shares of one candidate's `score`, from its counters f32[F]; with BASE, what is there before any, its sum."""
-        own = torch.from_numpy(np.ascontiguousarray(counters)).to(self._net.mean.device)
+    def __call__(self, counters: F32, score: F32) -> list[dict[str, float]]:
+        """Shares of the scores f32[N] of candidates with counters f32[N, F]; with BASE, what is there before any, they
+        sum to the score.
+        """
+        own = torch.from_numpy(np.ascontiguousarray(counters)).to(self._net.mean.device)[:, None]
         values: NDArray[np.float64] = self._net(torch.where(self._seen, own, self._net.mean)).double().cpu().numpy()
-        upward, downward = np.split(values, 2)
-        shares = (np.diff(upward) + np.diff(downward)[::-1]) / 2
-        found = {BASE: float(upward[0]), **dict(zip(self._names, shares.tolist(), strict=True))}
-        rest = score - float(upward[-1])
-        found[TRANSFORMER if self._residual else BASE] = rest + (0.0 if self._residual else found[BASE])
-        return found
+        upward, downward = np.split(values, 2, axis=1)
+        shares = (np.diff(upward) + np.diff(downward)[:, ::-1]) / 2
+        base, rest = upward[:, 0], score - upward[:, -1]
+        parts = [base, *shares.T, rest] if self._residual else [base + rest, *shares.T]
+        names = (BASE, *self._names, *((TRANSFORMER,) if self._residual else ()))
+        return [dict(zip(names, row, strict=True)) for row in np.stack(parts, 1).tolist()]

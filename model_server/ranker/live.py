@@ -95,8 +95,8 @@ class NetRanker:
             score[rows] = served(collate(batch, rows, length).to(self.device)).cpu().numpy()
         calibration = self._select.calibration
 
-        def owed(user: int, place: int) -> dict[str, float]:
-            return calibration.logit(self._because(batch.counters[user, place], float(score[user, place])))
+        def owed(asked: Sequence[tuple[int, int]]) -> list[dict[str, float]]:
+            return [calibration.logit(shares) for shares in self._owed(batch, score, asked)]
 
         return Weighed(calibration.logits(score), batch.near > 0, owed)
 
@@ -116,13 +116,15 @@ class NetRanker:
             timings = Timings(retrieve_ms, collate_ms, forward_ms, self._needed(batch), self._computed(parts))
             candidates = Candidates(batch.item, batch.near)
 
-            def owed(user: int, place: int) -> dict[str, float]:
-                return self._because(batch.counters[user, place], float(score[user, place]))
-
-            inside = Inside(lambda best: _at(hidden, best), owed)
+            inside = Inside(lambda best: _at(hidden, best), lambda asked: self._owed(batch, score, asked))
             return self._select(candidates, score, inside, requests, shared, timings)
 
         return rest
+
+    def _owed(self, batch: CountedBatch, score: F32, asked: Sequence[tuple[int, int]]) -> list[dict[str, float]]:
+        """What scores at (user, place in the batch) are owed to."""
+        user, place = np.array(asked, np.intp).reshape(-1, 2).T
+        return self._because(batch.counters[user, place], score[user, place])
 
     def forward(self, shape: tuple[int, ...], parts: Sequence[Part]) -> tuple[F32, list[Kept]]:
         """Scores f32[U, C] of a batch of that shape, one pass for each of its parts, and what the heads may ask for."""

@@ -230,13 +230,14 @@ def test_a_worker_answers_the_same_for_a_user_alone_and_among_others(served: Ser
 
 def test_what_a_score_is_owed_to_sums_to_it_and_the_scene_has_its_share(served: Served) -> None:
     answer = served.ranker.score(served.requests, served.replay.items, served.now_ms)
-    shares = []
-    for user in range(USERS):
-        for place in np.flatnonzero(answer.item[user] >= 0)[:3].tolist():
-            owed, final = answer.because(user, place), float(answer.final[user, place])
-            assert sum(owed.values()) == pytest.approx(np.log(final / (1 - final)), abs=1e-3)
-            shares.append(owed[SCENE])
-    assert np.abs(shares).max() > 0.1
+    asked = [(user, place) for user in range(USERS) for place in np.flatnonzero(answer.item[user] >= 0)[:3].tolist()]
+    owed = answer.because(asked)
+    for (user, place), shares in zip(asked, owed, strict=True):
+        final = float(answer.final[user, place])
+        assert sum(shares.values()) == pytest.approx(np.log(final / (1 - final)), abs=1e-3)
+    assert np.abs([shares[SCENE] for shares in owed]).max() > 0.1
+    (alone,) = answer.because(asked[-1:])
+    assert alone == pytest.approx(owed[-1], abs=1e-5)
 
 
 def test_what_was_planted_is_owed_more_than_fields_that_mean_nothing(served: Served) -> None:
