@@ -150,5 +150,6 @@ if __name__ == "__main__":
     try:
         with joined("cpu") as company:
             {"fits": fits, "dies": dies}[sys.argv[2]](Path(sys.argv[1]), company)
+            company.leave()
     except RanksError as error:  # as `kairos` does it
         sys.exit(str(error))

@@ -38,6 +38,16 @@ class TrainSettings(asked.LearnSettings):
     model_dir: str | None = setting("KAIROS_MODEL_DIR", "Folder of model bundles; made if need be.", default=None)
 
 
+class Task(NamedTuple):
+    """What to learn from, how, and who is told of it."""
+
+    recorded: Recorded
+    declaration: Declaration
+    config: TrainConfig
+    bars: Bars
+    drawn: curves.Curves | None
+
+
 class Learned(NamedTuple):
     """A training, its report, what to say of it in lines, and whether it is held back from coming into force."""
 
@@ -88,7 +98,9 @@ def _train(arguments: argparse.Namespace, read: TrainSettings, folder: Path, ran
     config = asked.config(arguments, test)
     config = replace(config, text=read.text, model_dir=folder, precision=arguments.precision)
     drawn = None if arguments.tensorboard is None else curves.Curves(arguments.tensorboard, _now())
-    learned = _learned(recorded, declaration, config, folder if arguments.incremental else None, bars, drawn, ranks)
+    learned = _learned(
+        Task(recorded, declaration, config, bars, drawn), folder if arguments.incremental else None, ranks
+    )
     if learned is None:
         return 1
     if drawn is not None:
@@ -97,15 +109,7 @@ def _train(arguments: argparse.Namespace, read: TrainSettings, folder: Path, ran
     return int(learned.held)
 
 
-def _learned(
-    recorded: Recorded,
-    declaration: Declaration,
-    config: TrainConfig,
-    before: Path | None,
-    bars: Bars,
-    drawn: curves.Curves | None,
-    ranks: Ranks | None,
-) -> Learned | None:
+def _learned(task: Task, before: Path | None, ranks: Ranks | None) -> Learned | None:
     """A training from nothing, or from the bundle in force in the folder `before`; None after saying why not."""
     from model_server.bundle import BundleError
     from model_server.text.back_end import TextError
@@ -114,29 +118,23 @@ def _learned(
 
     try:
         if before is not None:
-            return _gone_on(recorded, declaration, config, before, bars, drawn)
-        trained = train(recorded, declaration, config, bars, drawn, ranks)
+            return _gone_on(task, before)
+        trained = train(*task, ranks)
     except (TrainingError, BundleError, TextError, OSError) as error:
         print(error, file=sys.stderr)
         return None
-    told = report.report(trained, recorded, config.seed)
+    told = report.report(trained, task.recorded, task.config.seed)
     return Learned(trained, told, report.sentences(told))
 
 
-def _gone_on(
-    recorded: Recorded,
-    declaration: Declaration,
-    config: TrainConfig,
-    folder: Path,
-    bars: Bars,
-    drawn: curves.Curves | None,
-) -> Learned:
+def _gone_on(task: Task, folder: Path) -> Learned:
     """`--incremental`. Raises TrainingError, BundleError, TextError and OSError."""
     from model_server.bundle import BundleError, load
     from model_server.model_folder import current_version
     from model_server.training import incremental_report, report
     from model_server.training.incremental import IncrementalConfig, go_on
 
+    recorded, declaration, config, bars, drawn = task
     version = current_version(folder)
     if version is None:
         message = f"No bundle of {folder} is in force to go on from: run `kairos train` first."

@@ -125,7 +125,9 @@ def fit_stages(
     plan = planned(dataset, learn, judge, seed)
     if ranks.world > 1:
         ranks.share(plan.packed())
-    return fitted(plan, judge, Around(tick, checkpoints or Checkpoints(ranks=ranks), ranks, plan.precision))
+    stages = fitted(plan, judge, Around(tick, checkpoints or Checkpoints(ranks=ranks), ranks, plan.precision))
+    ranks.leave()
+    return stages
 
 
 def assist(ranks: Ranks, device: str) -> None:
@@ -134,6 +136,7 @@ def assist(ranks: Ranks, device: str) -> None:
     use_threads(ranks.threads(plan.threads))
     judge = plan.judge(device_of(device))
     fitted(plan, judge, Around(checkpoints=Checkpoints(ranks=ranks), ranks=ranks, precision=plan.precision))
+    ranks.leave()
 
 
 def fitted(plan: Plan, judge: Judge, around: Around) -> Stages:

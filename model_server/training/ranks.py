@@ -67,6 +67,9 @@ class Ranks:
         """The first one's number, to the bit: what is decided by it is decided alike everywhere."""
         return float.fromhex(self.share(number.hex().encode()).decode())
 
+    def leave(self) -> None:
+        """All have come to the end of what they do together; from here on each is alone."""
+
 
 class Group(Ranks):
     """One of several processes. What they do together they do in the same order, or they wait for each other."""
@@ -109,6 +112,9 @@ class Group(Ranks):
         distributed.all_gather(every, state)
         return every
 
+    def leave(self) -> None:
+        distributed.destroy_process_group()
+
 
 @contextmanager
 def joined(name: str) -> Iterator[Ranks]:
@@ -133,7 +139,6 @@ def joined(name: str) -> Iterator[Ranks]:
         reason = str(error).splitlines()[0].split("] ", 1)[-1].partition(". ")[0]
         text = f"Another process of this training has gone, or does not answer ({reason}): ask for it again to go on."
         raise RanksError(text) from error
-    distributed.destroy_process_group()
 
 
 def _taken(device: torch.device) -> torch.device:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from deploy import cli
+from model_server.training import asked
 from model_server.training.config import TrainConfig
 from model_server.training.curves import Curves
 from model_server.training.stages import Passed
@@ -58,3 +60,14 @@ def test_what_is_not_known_is_no_point(curves: Curves) -> None:
     curves.passed(Passed("linear", 1, 3, 0.5, math.nan, 0.02, math.nan, again=True))
     curves.finished({"rankers": {}, "heads": None}, [], TrainConfig())
     assert set(read(curves.folder).Tags()["scalars"]) == {"loss/linear", "learning_rate/linear"}
+
+
+def test_without_the_package_the_line_to_type_comes_before_a_log_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(asked, "find_spec", lambda name: None if name == "tensorboard" else name)
+    monkeypatch.setenv("KAIROS_KAFKA", "127.0.0.1:1")
+    assert cli.main(["train", "--out", f"{tmp_path}", "--tensorboard", f"{tmp_path / 'curves'}"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("The package tensorboard is missing (extra 'train'). Type:\n  pip install ")
+    assert not (tmp_path / "curves").exists()
