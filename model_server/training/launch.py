@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Sequence
 
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 LOOKS_EVERY_S = 0.1
 """How soon it is noticed that a process has ended."""
 
@@ -29,6 +30,7 @@ def launch(command: Sequence[str], processes: int) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # what it has to tell is told below
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
     with tempfile.TemporaryDirectory(prefix="kairos-train-") as folder:
         config = LaunchConfig(
             min_nodes=1,
