@@ -47,13 +47,13 @@ def launch(command: Sequence[str], processes: int) -> int:
         try:
             elastic_launch(config, command[0])(*command[1:])
         except ChildFailedError as error:
-            return _told({rank: failure.exitcode for rank, failure in error.failures.items()}, processes)
+            return ended({rank: failure.exitcode for rank, failure in error.failures.items()}, processes)
         except SignalException as stopped:
             return 128 + int(stopped.sigval)
     return 0
 
 
-def _told(statuses: dict[int, int], processes: int) -> int:
+def ended(statuses: dict[int, int], processes: int) -> int:
     """The status to end with; one below 0 is a signal, and whom a signal ended has said nothing.
 
     Who was told to stop (SIGTERM) is the reason for nothing.
