@@ -15,6 +15,9 @@ NEEDED = ("tensorboard",)
 MEANING = ("L", "logloss", "logloss best", "auc", "auc best", "ece", "ece best")
 """Figures of the heads, before and after calibration."""
 
+GATE = ("ndcg", "ndcg_in_force", "ece", "ece_in_force")
+"""What the gate of an incremental training went by."""
+
 
 class Curves:
     """Event files of one training in a folder of its own below `folder`, called by the time it began."""
@@ -46,6 +49,9 @@ class Curves:
             for name, value in ((told["heads"] or {}).get(when) or {}).items():
                 if name in MEANING:
                     self._point(f"heads {name}/{when}", value, 0)
+        for name, value in told.get("incremental", {}).get("gate", {}).items():
+            if name in GATE:
+                self._point(f"gate {name}/incremental", value, 0)
         self._words("report", "\n\n".join(lines))
         self._words("settings", f"```\n{json.dumps(vars(config), default=str, indent=2)}\n```")
         self._writer.close()

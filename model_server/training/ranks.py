@@ -44,7 +44,10 @@ class Ranks:
         """Let torch draw other numbers here than in every other process; the first goes on as it is."""
 
     def parallel(self, net: nn.Module) -> nn.Module:
-        """The net, with the first one's numbers and with gradients that are the mean of all processes'."""
+        """The net, with the first one's numbers and with gradients that are the mean of all processes'.
+
+        To be let go with its stage: its hooks are in the net as long as it is held.
+        """
         return net
 
     def part(self, rows: NDArray[Numbers]) -> NDArray[Numbers]:

@@ -16,7 +16,6 @@ from model_server.selection import Calibration, fit_calibration
 from model_server.training.asof import neighbours_before
 from model_server.training.baselines import Metrics, baselines
 from model_server.training.checkpoints import Checkpoints
-from model_server.training.curves import Curves
 from model_server.training.dataset import Chosen, Dataset, TrainingError, build_dataset, choose
 from model_server.training.heads import Graded, fit_heads
 from model_server.training.plan import Stages, fit_stages
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from model_server.ranker.net import Net
     from model_server.retrieval.neighbours import Neighbours
     from model_server.training.config import TrainConfig
+    from model_server.training.curves import Curves
     from model_server.training.examples import Examples
     from model_server.training.heads import Scorer
     from model_server.training.progress import Progress

@@ -44,10 +44,12 @@ def test_every_pass_is_a_point_on_every_curve_of_its_stage(curves: Curves, tmp_p
 
 
 def test_what_it_came_to_is_there_as_figures_and_in_words(curves: Curves) -> None:
-    curves.finished(TOLD, ["All is well.", "It is."], TrainConfig(seed=7))
+    gate = {"incremental": {"gate": {"ndcg": 0.5, "ece_in_force": 0.25, "why_not": "", "since_ms": 5}}}
+    curves.finished({**TOLD, **gate}, ["All is well.", "It is."], TrainConfig(seed=7))
     found = read(curves.folder)
     tags = {"heads_ece/calibrated", "heads_auc/calibrated"}
     tags |= {"rankers_ndcg_10_on_valid/counter_net", "rankers_mrr_on_valid/counter_net"}
+    tags |= {"gate_ndcg/incremental", "gate_ece_in_force/incremental"}
     assert set(found.Tags()["scalars"]) == tags
     assert found.Scalars("heads_ece/calibrated")[0].value == pytest.approx(0.01)
     tensors = {tag: found.Tensors(f"{tag}/text_summary") for tag in ("report", "settings")}
