@@ -29,7 +29,7 @@ def launch(command: Sequence[str], processes: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # what it has to tell is told below
+    logging.disable(logging.ERROR)  # what torch has to tell is told below, and this process does nothing else
     os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
     with tempfile.TemporaryDirectory(prefix="kairos-train-") as folder:
         config = LaunchConfig(
