@@ -13,8 +13,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from streams.chunks.chunk import LogFacts
-from streams.chunks.topic_ids import TopicFacts, topic_facts
 from streams.service.records import reader
+from streams.service.topic_ids import TopicFacts, topic_facts
 from streams.topic_plan import PlannedTopic
 
 VISIBLE_WITHIN_S = 30.0

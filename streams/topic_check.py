@@ -15,7 +15,7 @@ from schemas.partition import partition_of
 from schemas.topics import Topics
 from streams.admin import describe, log_facts, reading
 from streams.chunks.chunk import LogFacts
-from streams.chunks.topic_ids import TopicFacts
+from streams.service.topic_ids import TopicFacts
 from streams.tables.errors import Hole, Refused
 from streams.topic_plan import PlannedTopic
 

@@ -16,13 +16,11 @@ from streams.features.declaration import DEFAULT
 from streams.service.settings import Connections
 
 if TYPE_CHECKING:
-    from model_server.training.recorded import RawEvent
+    from model_server.training.recorded import Recorded
     from model_server.training.train import TrainingError
 
 CALM = ("OMP_WAIT_POLICY", "PASSIVE")
 """Torch's threads sleep while they wait for each other: spinning, they take the cores from whoever they wait for."""
-
-Gathered = tuple[list["RawEvent"], dict[str, dict[str, Any]]]
 
 
 class Told:
@@ -55,7 +53,7 @@ class Told:
 
 async def train(connections: Connections, folder: Path, zone: str, shown: Step) -> str:
     """Train quickly on what the topics hold and write the bundle to `folder`; a line about the result."""
-    from model_server.training.topics import read_topics
+    from model_server.training.topics import Reading, read_topics
 
     os.environ.setdefault(*CALM)
 
@@ -70,28 +68,24 @@ async def train(connections: Connections, folder: Path, zone: str, shown: Step) 
 
         return tick
 
-    gathered = await read_topics(connections, begin)
+    log = (await read_topics(Reading(connections, DEFAULT, zone), begin)).recorded
     shown.part("Training the ranker: loading torch")
     stop = threading.Event()
     try:
-        return await asyncio.to_thread(_learn, gathered, folder, zone, Told(shown, stop))
+        return await asyncio.to_thread(_learn, log, folder, Told(shown, stop))
     except asyncio.CancelledError:
         stop.set()
         raise
 
 
-def _learn(gathered: Gathered, folder: Path, zone: str, told: Told) -> str:
+def _learn(recorded: Recorded, folder: Path, told: Told) -> str:
     from model_server.bundle import save
     from model_server.model_folder import make_current
     from model_server.training import report
     from model_server.training.config import TrainConfig
-    from model_server.training.recorded import record
     from model_server.training.requests import Split
     from model_server.training.train import TrainingError, train
 
-    events, catalogue = gathered
-    with told.step("encoding events", len(events)) as tick:
-        recorded = record(events, catalogue, DEFAULT, zone, tick)
     try:
         trained = train(recorded, DEFAULT, TrainConfig(split=Split(test=0.0)).quick, told)
     except TrainingError as problem:

@@ -14,7 +14,8 @@ from model_server.evaluation.exposure import coverage, diversity, gini
 from model_server.evaluation.metrics import CUTOFF, means, of_lists, order
 from model_server.evaluation.ranker import Fitted, Ranker, Score, Task
 from model_server.evaluation.scene import PLACEBOS, Contrast, Placebo, contrasts, placebo
-from model_server.ranker.device import idle_threads, use_threads
+from model_server.ranker.cores import idle_threads
+from model_server.ranker.device import use_threads
 from model_server.training.dataset import Dataset, TrainingError, build_dataset
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -27,22 +26,6 @@ def use_threads(threads: int) -> None:
     """Let torch compute with so many threads; numbers too small to matter count as zero (they are slow)."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-
-
-def cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def serving_threads() -> int:
-    """Half the cores, at most four: servers, stream worker and ranker share the machine, and torch's threads spin."""
-    return max(1, min(4, cores() // 2))
-
-
-def idle_threads() -> int:
-    """As many threads as cores are idle now, at most eight: more would wait for each other in busy loops."""
-    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return max(1, min(8, round(cores() - busy)))
 
 
 @dataclass(frozen=True)

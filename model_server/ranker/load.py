@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from model_server.ranker.device import device_of, serving_threads, use_threads
+from model_server.ranker.cores import serving_threads
+from model_server.ranker.device import device_of, use_threads
 from model_server.ranker.live import NetRanker
 from model_server.ranker.net import Net, NetShape
 

@@ -17,7 +17,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model_server.evaluation.ranker import Task
 from model_server.evaluation.trained import Bundled
-from model_server.ranker.device import idle_threads, use_threads
+from model_server.ranker.cores import idle_threads
+from model_server.ranker.device import use_threads
 from model_server.ranker.load import net_from
 from model_server.ranker.net import Net
 from model_server.selection import Calibration

@@ -16,7 +16,8 @@ from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from model_server.ranker.device import device_of, idle_threads
+from model_server.ranker.cores import idle_threads
+from model_server.ranker.device import device_of
 from model_server.training.launch import in_company
 
 Numbers = TypeVar("Numbers", bound=np.generic)

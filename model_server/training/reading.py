@@ -8,7 +8,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streams.service.trouble import clause
 
@@ -24,6 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--topics", action="store_true", help="read what the topics hold (the default)")
     source.add_argument("--events", type=Path, help="a log: .csv, .jsonl, .parquet or a .zip of one")
+    parser.add_argument(
+        "--shards",
+        type=Path,
+        metavar="DIR",
+        help="keep what is read of the topics as parquet; then read what is new",
+    )
+    parser.add_argument(
+        "--readers", type=int, default=0, metavar="N", help="processes that read the topics (idle cores)"
+    )
+    parser.add_argument("--with-erased", action="store_true", help="of the topics, keep what erased people did")
     parser.add_argument("--map", default="mapping.toml", help="built-in mapping or a mapping file of the log")
     parser.add_argument("--until", type=_moment, metavar="TIME", help="leave out what happened from this time on (ISO)")
     parser.add_argument("--target", action="append", metavar="KIND", help="kind that counts as taking an item")
@@ -60,33 +70,33 @@ def _read(
     from model_server.training.recorded import RawEvent, record, until
 
     if arguments.events is None:
-        events, catalogue = _of_topics(connections, bars)
+        whole = _of_topics(arguments, connections, zone, declaration, bars)
     else:
         from streams.logs import logs, mapping
 
         log = logs.read_log(arguments.events, mapping.load(arguments.map, declaration))
         bars.says(f"{arguments.events.name}: {log.cleaning}")
-        events = [RawEvent(event.stream, event.key, event.value) for event in log.events]
-        catalogue, zone = log.items, log.zone
-    with bars.step("encode", len(events)) as tick:
-        whole = record(events, catalogue, declaration, zone, tick)
+        events = (RawEvent(event.stream, event.key, event.value) for event in log.events)
+        with bars.step("encode", len(log.events)) as tick:
+            whole = record(events, log.items, declaration, log.zone, tick)
     return until(whole, arguments.until) if arguments.until is not None else whole
 
 
-def _of_topics(connections: Connections, bars: Bars) -> tuple[list[Any], dict[str, dict[str, Any]]]:
+def _of_topics(
+    arguments: argparse.Namespace, connections: Connections, zone: str, declaration: Declaration, bars: Bars
+) -> Recorded:
     from contextlib import ExitStack
 
     from aiokafka.errors import KafkaError
 
-    from model_server.training.topics import read_topics
+    from model_server.training.topics import Reading, read_topics
     from streams.service.entry import NoEntryError
 
+    wanted = Reading(connections, declaration, zone, arguments.shards, arguments.readers, not arguments.with_erased)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it meets is told in a sentence
     with ExitStack() as stack:
         try:
-            return asyncio.run(
-                read_topics(connections, lambda total: stack.enter_context(bars.step("read topics", total)))
-            )
+            read = asyncio.run(read_topics(wanted, lambda total: stack.enter_context(bars.step("read topics", total))))
         except NoEntryError as error:
             raise OSError(str(error)) from error
         except KafkaError as error:
@@ -94,6 +104,9 @@ def _of_topics(connections: Connections, bars: Bars) -> tuple[list[Any], dict[st
                 f"Kafka at {connections.kafka} does not answer ({clause(error)}): is KAIROS_KAFKA right, is it running?"
             )
             raise OSError(message) from error
+    if read.left_out:
+        bars.says(f"{read.left_out:,} events of people who were erased are left out.")
+    return read.recorded
 
 
 def _moment(text: str) -> int:

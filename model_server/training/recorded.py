@@ -71,17 +71,74 @@ def record(
     tick: Callable[[int], object] = lambda _: None,
 ) -> Recorded:
     """Decode and encode `events` (any order) as the stream worker would; `catalogue`: item id -> wire item."""
-    columns, users, items, rejected = _encoded(events, declaration, zone, tick)
+    return together([encode(events, declaration, zone, tick)], catalogue)
+
+
+class Part(NamedTuple):
+    """Some events of a log, encoded: user i32[E] and item i32[E] number `user_ids` and `item_ids` of this part."""
+
+    columns: Columns
+    user: NDArray[np.int32]
+    user_ids: Sequence[str]
+    item: NDArray[np.int32]
+    item_ids: Sequence[str]
+    rejected: int = 0
+
+    def without(self, erased: Mapping[str, int]) -> Part:
+        """The part without what people did up to the moment at which they were erased: user id -> epoch ms."""
+        until_ms = np.array([erased.get(name, -NEVER_MS) for name in self.user_ids], np.int64)
+        kept = np.flatnonzero(self.columns.ts_ms > until_ms[self.user])
+        if len(kept) == len(self.user):
+            return self
+        return self._replace(columns=self.columns.take(kept), user=self.user[kept], item=self.item[kept])
+
+
+class _Numbers(dict[str, int]):
+    """Names numbered as they come."""
+
+    def __missing__(self, name: str) -> int:
+        number = self[name] = len(self)
+        return number
+
+
+def encode(
+    events: Iterable[RawEvent],
+    declaration: Declaration,
+    zone: str,
+    tick: Callable[[int], object] = lambda _: None,
+) -> Part:
+    """Decode and encode `events` as the stream worker would, in their order; `tick` hears how many more are done."""
+    encoder = Encoder(declaration, Calendar(zone))
+    kinds = frozenset(kind.wire for kind in declaration.kinds)
+    users, items = _Numbers(), _Numbers()
+    columns: list[Columns] = [encoder.encode(Run())]
+    user: list[NDArray[np.int32]] = []
+    item: list[NDArray[np.int32]] = []
+    rejected = 0
+    source = iter(events)
+    while records := list(islice(source, RUN)):
+        run = decode_run(records, kinds=kinds, now_ms=2**62, max_skew_ms=0, horizon_ms=2**62)
+        rejected += len(run.rejects)
+        columns.append(encoder.encode(run))
+        user.append(np.fromiter(map(users.__getitem__, run.users), np.int32, len(run.users)))
+        item.append(np.fromiter(map(items.__getitem__, run.items), np.int32, len(run.items)))
+        tick(len(records))
+    return Part(_joined(columns), _flat(user), [*users], _flat(item), [*items], rejected)
+
+
+def together(parts: Sequence[Part], catalogue: Mapping[str, Mapping[str, Any]]) -> Recorded:
+    """One log of parts (at least one); what happened at one moment stays in their order."""
+    columns = _joined([part.columns for part in parts])
     order = np.argsort(columns.ts_ms, kind="stable")
-    user_ids, user = _numbered(users)
+    user_ids, user = _numbered([(part.user_ids, part.user) for part in parts])
     # What nobody did anything with is in the catalogue all the same, and may be proposed: from its time on.
-    waiting = {name for name, item in catalogue.items() if "ts_ms" in item} - set(items)
-    item_ids, item = _numbered(items, waiting)
+    waiting = [name for name, item in catalogue.items() if "ts_ms" in item]
+    item_ids, item = _numbered([(part.item_ids, part.item) for part in parts], waiting)
     categories, category = _categories(item_ids, catalogue)
     return Recorded(
         columns=columns.take(order),
-        user=user[order],
-        item=item[order].astype(np.int32),
+        user=user[order].astype(np.int64),
+        item=item[order],
         user_ids=user_ids,
         item_ids=item_ids,
         codes=np.array([item_code(name) for name in item_ids], np.uint64),
@@ -90,32 +147,16 @@ def record(
         price=np.array([_price(catalogue.get(name, {})) for name in item_ids], np.float32),
         titles=[str(catalogue.get(name, {}).get("title") or "") for name in item_ids],
         listed_ms=np.array([_listed_ms(catalogue.get(name, {})) for name in item_ids], np.int64),
-        rejected=rejected,
+        rejected=sum(part.rejected for part in parts),
     )
 
 
-def _encoded(
-    events: Iterable[RawEvent], declaration: Declaration, zone: str, tick: Callable[[int], object]
-) -> tuple[Columns, list[str], list[str], int]:
-    """(columns, user ids, item ids, records refused), in the order of `events`."""
-    encoder = Encoder(declaration, Calendar(zone))
-    kinds = frozenset(kind.wire for kind in declaration.kinds)
-    parts: list[Columns] = []
-    users: list[str] = []
-    items: list[str] = []
-    rejected = 0
-    source = iter(events)
-    while records := list(islice(source, RUN)):
-        run = decode_run(records, kinds=kinds, now_ms=2**62, max_skew_ms=0, horizon_ms=2**62)
-        rejected += len(run.rejects)
-        parts.append(encoder.encode(run))
-        users.extend(run.users)
-        items.extend(run.items)
-        tick(len(records))
-    columns = (
-        Columns(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else encoder.encode(Run())
-    )
-    return columns, users, items, rejected
+def _joined(parts: Sequence[Columns]) -> Columns:
+    return Columns(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _flat(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+    return np.concatenate(parts) if parts else np.empty(0, np.int32)
 
 
 def until(recorded: Recorded, end_ms: int) -> Recorded:
@@ -125,10 +166,18 @@ def until(recorded: Recorded, end_ms: int) -> Recorded:
     return replace(recorded, columns=columns, user=recorded.user[:end], item=recorded.item[:end])
 
 
-def _numbered(names: Sequence[str], others: Collection[str] = ()) -> tuple[list[str], NDArray[np.int64]]:
-    distinct = sorted({*names, *others})
-    number = {name: i for i, name in enumerate(distinct)}
-    return distinct, np.fromiter((number[name] for name in names), np.int64, len(names))
+def _numbered(
+    parts: Sequence[tuple[Sequence[str], NDArray[np.int32]]], others: Collection[str] = ()
+) -> tuple[list[str], NDArray[np.int32]]:
+    """(names that occur in a part, and others, in order; the number of each event's name among them)."""
+    used = [[names[number] for number in np.unique(numbers).tolist()] for names, numbers in parts]
+    distinct = sorted({*others}.union(*used))
+    place = {name: number for number, name in enumerate(distinct)}
+    found = [
+        np.array([place.get(name, -1) for name in names], np.int32)[numbers] if len(numbers) else numbers
+        for names, numbers in parts
+    ]
+    return distinct, _flat(found)
 
 
 def _categories(

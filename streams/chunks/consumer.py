@@ -18,8 +18,8 @@ from faust.types import TP, ConsumerMessage
 from streams.chunks.chunk import Chunk, Drained, LogFacts, cut
 from streams.chunks.chunking import Chunking, SeekOverdue, Start, TopicGone
 from streams.chunks.thread import RebalanceListener, StampingThread
-from streams.chunks.topic_ids import topic_facts
 from streams.service.kafka import silence
+from streams.service.topic_ids import topic_facts
 
 logger = logging.getLogger(__name__)
 

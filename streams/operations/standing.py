@@ -11,8 +11,8 @@ from aiokafka import TopicPartition
 from schemas.keys import Keys
 from schemas.topics import Topics
 from streams.admin import administering, describe, reading
-from streams.chunks.topic_ids import TopicFacts
 from streams.service.redis import Client
+from streams.service.topic_ids import TopicFacts
 from streams.tables import survey
 from streams.tables.errors import Hole, LostRange, Truncated
 

@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.admin import administering, describe, reading
 from streams.chunks.chunk import LogFacts
-from streams.chunks.topic_ids import TopicFacts
 from streams.replay.ranges import Place, ReplayError, Times
+from streams.service.topic_ids import TopicFacts
 
 
 async def survey(kafka: Mapping[str, Any], names: Sequence[str], isolation: str) -> list[LogFacts]:

@@ -15,7 +15,8 @@ from model_server.heads.heads import Grading, Heads
 from model_server.heads.people import width
 from model_server.heads.sides import Side
 from model_server.preparation import Preparation
-from model_server.ranker.device import Precision, device_of, serving_threads, use_threads
+from model_server.ranker.cores import serving_threads
+from model_server.ranker.device import Precision, device_of, use_threads
 from model_server.ranker.encoder import EncoderShape
 from model_server.ranker.lists import Lists
 from model_server.ranker.live import Kept, NetRanker, Part, blank_lists, buckets, by_length

@@ -19,7 +19,7 @@ from streams.chunks.audit import Audit
 from streams.chunks.chunk import Chunk
 from streams.chunks.chunking import Start
 from streams.chunks.holes import Holes
-from streams.chunks.topic_ids import topic_facts
+from streams.service.topic_ids import topic_facts
 from tests.contract.reader import Reader
 
 PARTITIONS = 2

@@ -192,8 +192,10 @@ class Stage:
         deadline_s = time.monotonic() + timeout_s
         while not await asyncio.to_thread(lambda: all(process.ready() for process in self.processes)):
             if time.monotonic() > deadline_s:
-                asked = {process.name: process.ask("/ready") for process in self.processes}
-                late = ", ".join(f"{name} ({said})" for name, (status, said) in asked.items() if status != 200)
+                asked = [(process, *process.ask("/ready")) for process in self.processes]
+                waited_for = [(process, said) for process, status, said in asked if status != 200]
+                await asyncio.gather(*[process.tell_stacks() for process, _ in waited_for])
+                late = ", ".join(f"{process.name} ({said})" for process, said in waited_for)
                 message = f"not ready within {timeout_s:.0f} s: {late}; see {self.folder}"
                 raise FaultError(message)
             await asyncio.sleep(0.2)

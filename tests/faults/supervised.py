@@ -133,6 +133,11 @@ class Supervised:
         except OSError:
             return 0, ""
 
+    async def tell_stacks(self) -> None:
+        """Have it write to its log what each of its threads and tasks waits for."""
+        self._signal(signal.SIGUSR1)
+        await asyncio.sleep(1)
+
     def logs(self) -> list[Path]:
         return [self.folder / f"{self.name}.{number}.log" for number in range(self._starts)]
 

@@ -137,6 +137,7 @@ def test_weights_that_are_no_numbers_are_refused(log: Recorded, tmp_path: Path) 
 
 def test_rows_of_another_schema_are_refused_with_both_numbers(log: Recorded, tmp_path: Path) -> None:
     served(tmp_path, made_bundle(log, "v1"))
-    other = merge(DEFAULT, {"windows": {"14d": "14d"}})
+    other = merge(DEFAULT, {"windows": {"13d": "13d"}})
+    assert other.schema != DEFAULT.schema
     with pytest.raises(BundleError, match=f"{DEFAULT.schema}.*{other.schema}"):
         load(tmp_path, "v1", other)

@@ -12,9 +12,9 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from schemas.topics import Topics
 from streams.admin import administering, describe
-from streams.chunks.topic_ids import MetadataRequestV12, TopicFacts
 from streams.service.findings import Finding, Section
 from streams.service.spans import span
+from streams.service.topic_ids import MetadataRequestV12, TopicFacts
 from streams.topic_check import Checkable, check
 from streams.topic_plan import DAY_MS, TopicLayout, plan
 

@@ -12,8 +12,8 @@ from aiokafka import TopicPartition
 from schemas.dead_letters import REASON
 from schemas.topics import Topics
 from streams.admin import reading
-from streams.chunks.topic_ids import TopicFacts
 from streams.service.findings import Finding, Section
+from streams.service.topic_ids import TopicFacts
 
 HOUR_MS = 3_600_000
 MOST_READ = 20_000

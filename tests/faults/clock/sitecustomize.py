@@ -1,4 +1,6 @@
-"""Python runs this before anything else: a process named by FAULTS_CLOCK sees the time that its file shifts."""
+"""Python runs this before anything else: the time is what the file named by FAULTS_CLOCK shifts it to, and on SIGUSR1 a
+process writes where its threads and tasks stand.
+"""
 
 import os
 import time
@@ -26,3 +28,18 @@ if _path:
         return _time_ns() + _offset_s() * 1_000_000_000
 
     time.time, time.time_ns = _shifted_time, _shifted_time_ns
+
+    import signal
+
+    def _tell_stacks(*_: object) -> None:
+        import asyncio.tasks
+        import faulthandler
+        import sys
+
+        faulthandler.dump_traceback()
+        known = vars(asyncio.tasks)  # of all loops: of every thread
+        for task in [*(known.get("_scheduled_tasks") or known["_all_tasks"])]:
+            if not task.done():
+                task.print_stack(file=sys.stderr)
+
+    signal.signal(signal.SIGUSR1, _tell_stacks)

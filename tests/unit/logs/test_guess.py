@@ -78,9 +78,9 @@ def test_what_a_word_means(word: str, kind: str | None) -> None:
     assert kind_of(word, KINDS) == kind
 
 
-@pytest.mark.parametrize("word", ["wishlist", "Wishlist", "WISHLIST", "add_to_wishlist", "addToWishlist"])
+@pytest.mark.parametrize("word", ["wishbox", "Wishbox", "WISHBOX", "add_to_wishbox", "addToWishbox"])
 def test_a_kind_that_the_shop_declares_comes_before_the_usual_words(word: str) -> None:
-    assert kind_of(word, [*KINDS, "wishlist"]) == "wishlist"
+    assert kind_of(word, [*KINDS, "wishbox"]) == "wishbox"
     assert kind_of(word, KINDS) == "add-to-cart"
 
 

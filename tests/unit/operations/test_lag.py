@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from streams.chunks.topic_ids import TopicFacts
 from streams.features.declaration import DEFAULT
 from streams.operations.lag import facts, page, totals, verdict, waiting
 from streams.operations.standing import Seen, Standing, hole
+from streams.service.topic_ids import TopicFacts
 from streams.tables.survey import QueueLook, Waiting
 
 NOW_MS = 1_800_000_000_000
