@@ -12,12 +12,13 @@ from model_server.finding import Finder
 from model_server.heads.heads import Heads
 from model_server.preparation import Preparation
 from model_server.retrieval.neighbours import Neighbours
+from model_server.scoring import Weighed
 from model_server.selection import Calibration, Inside, Selection, Timings, no_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model_server.scoring import I64, ItemState, Requests, Scored
+    from model_server.scoring import I32, I64, ItemState, Requests, Scored
     from streams.features.declaration import Declaration
 
 UNTRAINED = "blend"
@@ -54,6 +55,16 @@ class BlendRanker:
     def score(self, requests: Requests, items: ItemState, now_ms: int) -> Scored:
         """The best items of each user."""
         return self.begin(requests, items, now_ms)()
+
+    def weigh(self, requests: Requests, items: ItemState, now_ms: int, wanted: I32) -> Weighed:
+        """Score the items `wanted` i32[K] for each user, found or not."""
+        near = self._finder.look_at(requests, items, now_ms, wanted).candidates.near
+        calibration, names = self._select.calibration, self._select.lists
+
+        def owed(user: int, place: int) -> dict[str, float]:
+            return calibration.logit(self._blend.owed(near[user, place], names))
+
+        return Weighed(calibration.logits(self._blend.score(near)), near > 0, owed)
 
     def begin(self, requests: Requests, items: ItemState, now_ms: int) -> Callable[[], Scored]:
         """Find; what is left is the blend and the choice."""

@@ -64,16 +64,30 @@ def why(argv: list[str]) -> int:
     from model_server.why import why as explain
     from streams.service import verb
 
-    about = "Show why a user got a push, or did not: the newest decisions first, or that in force at a time."
+    about = (
+        "Show why a user got a push, or did not: the newest decisions first, or that in force at a time. With --now "
+        "score the user again, and show what the scores are owed to, by scene field, history item and count."
+    )
     asked = verb.parser("why", about, WhyTools, acts=False)
     asked.add_argument("user", help="the user_id of the events")
-    asked.add_argument("-n", "--newest", type=whole_number, default=3, help="how many decisions (%(default)s)")
-    asked.add_argument("--at", type=_moment, metavar="TIME", help="what was in force then, and what came next")
+    asked.add_argument(
+        "-n", "--newest", type=whole_number, default=3, help="how many decisions, or items (%(default)s)"
+    )
+    when = asked.add_mutually_exclusive_group()
+    when.add_argument("--at", type=_moment, metavar="TIME", help="what was in force then, and what came next")
+    when.add_argument("--now", action="store_true", help="score the user as of now and split the scores")
+    asked.add_argument("--item", action="append", default=[], help="with --now: of this item; may be repeated")
     arguments = asked.parse_args(argv)
+    if arguments.item and not arguments.now:
+        asked.error("--item goes with --now")
     read = settings.read(WhyTools, os.environ)
     logs.setup(read.shell.log, "error")
     std_logging.getLogger("aiokafka").setLevel(std_logging.CRITICAL)  # what it meets is told in a sentence
     telling = verb.Telling(as_json=arguments.json)
+    if arguments.now:
+        from model_server.why_now import why_now
+
+        return asyncio.run(why_now(read, arguments.user, telling, best=arguments.newest, wanted=arguments.item))
     return asyncio.run(explain(read.connections, arguments.user, telling, newest=arguments.newest, at_ms=arguments.at))
 
 

@@ -51,7 +51,8 @@ class Forwarded:
 
 
 def prepare(layout: Layout, calendar: Calendar, users: Sequence[Waiting[Person]], now_ms: int) -> Prepared:
-    """Unpack the rows and see them as of `now_ms`."""
+    """Unpack the rows and see them as of `now_ms`; those of like length stand together, as the ranker splits them."""
+    users = sorted(users, key=lambda user: user.tokens)
     view = user_view(layout, layout.unpack([user.person.row for user in users]), now_ms)
     scene = scene_now(layout.declaration, calendar, view, now_ms)
     return Prepared(users, Requests([user.lease.user.decode() for user in users], view, scene), now_ms)

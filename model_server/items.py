@@ -9,13 +9,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from model_server.item_sums import ItemSums
 from model_server.queue import Client
 from model_server.scoring import F32, I32, I64, U64, Bools
 from schemas.items import Item, decode_item
 from schemas.keys import Keys
 from schemas.partition import partition_of
 from streams.features.columns import item_code
-from streams.features.items import ItemLayout, ItemView, item_view
+from streams.features.items import ItemLayout
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class ItemArrays:
         self.entries: list[Item | None] = []
         self.categories: list[str] = []
         self.revision = self.catalogue_revision = 0
-        self._rows = layout.empty(1024)
+        self._sums = ItemSums.of(layout, layout.empty(1024))
         self._codes = np.zeros(1024, np.uint64)
         self._category = np.full(1024, -1, np.int32)
         self._price = np.full(1024, np.nan, np.float32)
@@ -98,10 +99,9 @@ class ItemArrays:
         """Index of a known item; raises KeyError for an unknown one."""
         return self._index[item_id]
 
-    def view(self, now_ms: int, index: NDArray[np.integer] | None = None, *, profiles: bool = True) -> ItemView:
-        """Counters decayed to `now_ms`, of all items or of `index` (1-d), with or without the scene profiles."""
-        rows = self._rows[: len(self.ids)] if index is None else self._rows[index]
-        return item_view(self.layout, rows, now_ms, profiles=profiles)
+    @property
+    def sums(self) -> ItemSums:  # of all M items
+        return self._sums.at(slice(len(self.ids)))
 
     def put(self, stored: dict[str, StoredItem]) -> None:
         """Take over rows and entries by item id. Raises SchemaMismatchError on rows of another declaration."""
@@ -110,7 +110,7 @@ class ItemArrays:
         rows = self.layout.unpack([row for row, _ in stored.values()])
         grown = self._add([item_id for item_id in stored if item_id not in self._index])
         index = np.fromiter(map(self._index.__getitem__, stored), np.int64, len(stored))
-        self._rows[index] = rows
+        self._sums.put(index, ItemSums.of(self.layout, rows))
         changed = [self._enter(i, entry) for i, (_, entry) in zip(index.tolist(), stored.values(), strict=True)]
         self.revision += 1
         if grown or any(changed):
@@ -144,7 +144,7 @@ class ItemArrays:
         """Room for n items, and as many again: memory that nobody writes costs nothing, a copy of all rows does."""
         if n > len(self._codes):
             room = 2 * n
-            self._rows = _grown(self._rows, self.layout.empty(room))
+            self._sums = self._sums.grown(room)
             self._codes = _grown(self._codes, np.zeros(room, np.uint64))
             self._category = _grown(self._category, np.full(room, -1, np.int32))
             self._price = _grown(self._price, np.full(room, np.nan, np.float32))

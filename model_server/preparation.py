@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from model_server.counters.batch import CountedBatch, PastTokens
 from model_server.counters.counters import Counters
-from model_server.retrieval.lifts import Lifts, Profiles
+from model_server.counters.items import Seen
+from model_server.counters.numbered import Numbered
+from model_server.retrieval.lifts import Lifts
 from model_server.retrieval.neighbours import Mapped, Neighbours
-from model_server.retrieval.pairs import I32, I64
+from model_server.retrieval.pairs import F32, I32, I64
 from model_server.retrieval.retriever import Quotas, Retrieved, Retriever
 from model_server.retrieval.shared import Shared
 from streams.features.columns import item_code
@@ -23,13 +25,12 @@ if TYPE_CHECKING:
     from model_server.scoring import ItemState
     from model_server.text.at_hand import Titles
     from streams.features.declaration import Declaration
-    from streams.features.items import ItemView
     from streams.features.view import UserView
 
 U8 = NDArray[np.uint8]
 U64 = NDArray[np.uint64]
-Look = Callable[[I32], tuple["ItemView", I64]]
-"""Item views as of each user's moment: (views, row of each candidate i64[B, C]) for candidates i32[B, C]."""
+Look = Callable[[Numbered], Seen]
+"""What is seen of candidates i32[B, C] as of each user's moment."""
 
 CATEGORY_BUCKETS = 255
 AGES = 32
@@ -123,14 +124,12 @@ class Preparation:
         """Counters and codes of what `find` found, with item views from `look`."""
         known = self.known(items)
         item = found.candidates.item
-        views, at = look(item)
-        repeat = np.zeros(len(views.idle_ms), np.float32)
-        repeat[at[item >= 0]] = known.neighbours.repeat[item[item >= 0]]
+        numbered = Numbered.of(item, len(items.codes))
         return CountedBatch(
             item=item,
-            word=_of_item(known.word, item),
-            category=_of_item(known.category, item),
-            counters=self.counters(view, scene, found, views, at, repeat, items.category, items.price),
+            word=numbered.each(known.word, 0),
+            category=numbered.each(known.category, 0),
+            counters=self.counters(view, scene, found, numbered, look(numbered), items, known.neighbours),
             near=found.candidates.near,
             past=self._past(found, known, scene),
             windows=np.log1p(view.windows).astype(np.float32).transpose(0, 2, 1).copy(),
@@ -164,18 +163,14 @@ def words_of(words: U64, codes: U64) -> I32:
 
 def _of_item(table: I32, item: I32) -> I32:
     """`table` at the items, 0 for none."""
-    found: I32 = np.where(item >= 0, np.append(table, np.int32(0))[item], 0).astype(np.int32)
-    return found
+    if not len(table):
+        return np.zeros(item.shape, np.int32)
+    return np.where(item >= 0, table[item], np.int32(0))
 
 
 def look_now(items: ItemState, now_ms: int) -> Look:
-    """Views of the store as it is, each item computed once for all users."""
-
-    def look(item: I32) -> tuple[ItemView, I64]:
-        distinct, at = np.unique(item, return_inverse=True)
-        return items.view(now_ms, np.maximum(distinct, 0)), at.reshape(item.shape).astype(np.int64)
-
-    return look
+    """The store as it is, each item seen once for all users."""
+    return lambda numbered: Seen(items.sums, numbered.distinct, numbered.distinct, now_ms, numbered.number)
 
 
 class Freshness:
@@ -188,7 +183,7 @@ class Freshness:
         self._refresh_ms = refresh_ms
         self._profiles_ms = profiles_ms
         self._shared: Shared | None = None
-        self._profiles: tuple[Profiles, Lifts] | None = None
+        self._profiles: tuple[F32, Lifts] | None = None
         self._profiles_at_ms = 0
         self._of: ItemState | None = None
 
@@ -201,10 +196,10 @@ class Freshness:
             shared = self._shared = Shared(self._declaration, items, now_ms, *self._profiles_of(items, now_ms))
         return shared
 
-    def _profiles_of(self, items: ItemState, now_ms: int) -> tuple[Profiles, Lifts]:
+    def _profiles_of(self, items: ItemState, now_ms: int) -> tuple[F32, Lifts]:
         held = self._profiles
         if held is None or _old(self._profiles_at_ms, now_ms, self._profiles_ms):
-            profiles = items.view(now_ms).profiles
+            profiles = items.sums.profile(now_ms)
             lifts = Lifts(self._declaration, profiles, items.category, len(items.categories))
             held, self._profiles_at_ms = (profiles, lifts), now_ms
             self._profiles = held

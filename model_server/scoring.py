@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from model_server.item_sums import ItemSums
     from model_server.text.at_hand import LiveTitles
-    from streams.features.items import ItemView
     from streams.features.view import UserView
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
@@ -61,18 +62,14 @@ class ItemState(Protocol):
     @property
     def titles(self) -> Sequence[str]: ...  # [M], "" unknown; read by `model_server.text`
     @property
+    def sums(self) -> ItemSums: ...  # counts of all M items, to be read as of any moment
+    @property
     def revision(self) -> int: ...
     @property
     def catalogue_revision(self) -> int: ...
 
     def find(self, codes: U64) -> I32:
         """Index of each code, same shape, -1 where no such item is known."""
-
-    def view(self, now_ms: int, index: NDArray[np.integer] | None = None, *, profiles: bool = True) -> ItemView:
-        """Counters decayed to `now_ms`, of all items or of `index` (1-d, repeats allowed) in that order.
-
-        `profiles` = False leaves out the scene profiles, the dearer half.
-        """
 
 
 BASE = "base"
@@ -118,6 +115,14 @@ class Scored:
     because: Because = unexplained
 
 
+class Weighed(NamedTuple):
+    """Of U users and K items: logit f64[U, K] of `final`, lists bool[U, K, L]: which lists find the item."""
+
+    logit: F64
+    lists: Bools
+    because: Because
+
+
 class Ranker(Protocol):
     """Scores one batch at a time. Immutable after warm-up: the worker changes to another between two batches."""
 
@@ -136,6 +141,9 @@ class Ranker(Protocol):
 
     def score(self, requests: Requests, items: ItemState, now_ms: int) -> Scored:
         """`begin` and the rest of it at once."""
+
+    def weigh(self, requests: Requests, items: ItemState, now_ms: int, wanted: I32) -> Weighed:
+        """Score the items `wanted` i32[K] for each user, found by a list or not, each user as if alone in its batch."""
 
 
 class RankerSource(Protocol):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.evaluation.metrics import order
 from model_server.heads.heads import Asked, Heads
 from model_server.scoring import BASE, Scored
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from model_server.retrieval.merge import Candidates
     from model_server.retrieval.pairs import F32, I32
     from model_server.retrieval.shared import Shared
-    from model_server.scoring import Requests
+    from model_server.scoring import F64, Requests
     from streams.features.declaration import Declaration
 
 SHOWN = 20
@@ -33,8 +32,13 @@ class Calibration:
 
     def chance(self, score: F32) -> F32:
         """Chances f32 of scores of any shape."""
-        z = np.clip(self.slope * score.astype(np.float64) + self.shift, -30, 30)
+        z = np.clip(self.logits(score), -30, 30)
         return (1 / (1 + np.exp(-z))).astype(np.float32)
+
+    def logits(self, score: F32) -> F64:
+        """Logits f64 of these chances."""
+        z: F64 = self.slope * score.astype(np.float64) + self.shift
+        return z
 
     def logit(self, owed: Mapping[str, float]) -> dict[str, float]:
         """Parts that sum to a score as parts that sum to the logit of its chance."""
@@ -97,7 +101,7 @@ class Selection:
         self, found: Candidates, score: F32, inside: Inside, requests: Requests, shared: Shared, timings: Timings
     ) -> Scored:
         """The best `SHOWN` of candidates [U, C] by scores f32[U, C]; ties by popularity, then the smaller item."""
-        best = order(score, popularity_of(shared, found.item), found.item)[:, :SHOWN]
+        best = best_of(score, found.item, shared, SHOWN)
         item = np.take_along_axis(found.item, best, 1)
         own = np.nan_to_num(np.take_along_axis(score, best, 1))
         asked = Asked(own, inside.hidden(best), strong_share(shared, item), requests.view, requests.scene)
@@ -135,19 +139,39 @@ def no_hidden(best: NDArray[np.intp]) -> F32:
     return np.empty((*best.shape, 0), np.float32)
 
 
+def best_of(score: F32, item: I32, shared: Shared, count: int) -> NDArray[np.intp]:
+    """Places [U, K] of the `count` best of candidates [U, C], as `evaluation.metrics.order` has them.
+
+    Only what is not below the count-th greatest score of a user is put in order.
+    """
+    count = min(count, item.shape[1])
+    shown = np.where((item >= 0) & np.isfinite(score), score, np.float32(-np.inf))
+    least = np.partition(shown, item.shape[1] - count, axis=1)[:, item.shape[1] - count, None] if count else shown
+    user, place = np.nonzero(shown >= least)
+    own, of = shown[user, place], item[user, place]
+    order = np.lexsort((of, -popularity_of(shared, of), -own, of < 0, user))
+    rank = np.arange(len(user)) - np.searchsorted(user, np.arange(len(item)))[user]
+    best = np.empty((len(item), count), np.intp)
+    best[user[rank < count], rank[rank < count]] = place[order[rank < count]]
+    return best
+
+
 def popularity_of(shared: Shared, item: I32) -> F32:
     """Everybody's events with items of any shape, 0 for those that are newer than the shared lists."""
-    totals = np.append(shared.totals, 0).astype(np.float32)
-    found: F32 = totals[np.where(item < shared.size, item, -1)]
-    return found
+    return _known(shared, item, shared.totals).astype(np.float32)
 
 
 def strong_share(shared: Shared, item: I32) -> F32:
     """Share of an item's events that are purchases and the like, pulled towards one in twenty."""
-    share = (shared.strong + BUYS_PRIOR) / (shared.totals + BUYS_WEIGHT)
-    padded = np.append(np.minimum(share, 1.0), BUYS_PRIOR / BUYS_WEIGHT).astype(np.float32)
-    found: F32 = padded[np.where(item < shared.size, item, -1)]
-    return found
+    strong, totals = _known(shared, item, shared.strong), _known(shared, item, shared.totals)
+    return np.minimum((strong + BUYS_PRIOR) / (totals + BUYS_WEIGHT), 1.0).astype(np.float32)
+
+
+def _known(shared: Shared, item: I32, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Counts of items of any shape, 0 for those that are newer than the shared lists and for -1."""
+    if not shared.size:
+        return np.zeros(item.shape, np.int64)
+    return np.where((item >= 0) & (item < shared.size), np.take(counts, item, mode="clip"), 0)
 
 
 def _propensity(lists: NDArray[np.bool_], names: Sequence[str], offered: int) -> F32:

@@ -19,21 +19,10 @@ class ModelShell(Shell):
     )
 
 
-@dataclass(frozen=True)
-class WhyTools:
-    """What `kairos why` needs."""
+@dataclass(frozen=True, kw_only=True)
+class RankerSettings:
+    """What users are scored with."""
 
-    connections: Connections
-    shell: Log
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """What `kairos model` needs."""
-
-    connections: Connections
-    shell: ModelShell
-    policy: PolicySettings
     features: Path | None = setting("KAIROS_FEATURES", "features.toml over the default declaration.", default=None)
     zone: str = setting("KAIROS_ZONE", "Time zone of users whose own is unknown.", default="UTC", check=time_zone)
     model_dir: str | None = setting(
@@ -43,6 +32,23 @@ class ModelSettings:
     text: Literal["auto", "none", "minilm", "e5"] = setting(
         "KAIROS_TEXT", "Back end for items' titles; auto = the bundle's.", default="auto"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhyTools(RankerSettings):
+    """What `kairos why` needs."""
+
+    connections: Connections
+    shell: Log
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(RankerSettings):
+    """What `kairos model` needs."""
+
+    connections: Connections
+    shell: ModelShell
+    policy: PolicySettings
     batch_users: int = setting("KAIROS_BATCH_USERS", "Most users in a batch.", default=64, least=1, most=4096)
     batch_tokens: int = setting("KAIROS_BATCH_TOKENS", "Most tokens in a batch, padded.", default=16_384, least=1)
     batch_delay_ms: int = setting(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from model_server.scoring import I64, ItemState, Ranker, Requests, Scored
+from model_server.scoring import I32, I64, ItemState, Ranker, Requests, Scored, Weighed, unexplained
 from model_server.settings import ModelSettings
 from model_server.worker import Worker
 from schemas import decisions, recommendations
@@ -54,7 +54,7 @@ class Popular:
         time.sleep(self.seconds)
         self.batches.append(len(requests.users))
         assert requests.scene.shape == (len(requests.users), len(DEFAULT.scene_names))
-        totals = items.view(now_ms, profiles=False).totals.sum(1) if items.ids else np.zeros(0)
+        totals = items.sums.totals.astype(np.int64)
         best = np.argsort(-totals, kind="stable")[: self.top]
         shape = (len(requests.users), len(best))
         final = np.broadcast_to(np.linspace(0.9, 0.5, len(best), dtype=np.float32), shape)
@@ -75,6 +75,10 @@ class Popular:
             collate_ms=0.2,
             forward_ms=0.3,
         )
+
+    def weigh(self, requests: Requests, items: ItemState, now_ms: int, wanted: I32) -> Weighed:
+        shape = (len(requests.users), len(wanted))
+        return Weighed(np.zeros(shape), np.zeros((*shape, 1), np.bool_), unexplained)
 
 
 class Source:

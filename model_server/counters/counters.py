@@ -7,29 +7,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.counters.items import closeness, item_counters, log1p, scene_counters
-from model_server.counters.names import counter_names
+from model_server.counters.items import closeness, item_counters, log1p, scene_codes, scene_counters
+from model_server.counters.names import counter_names, places
+from model_server.counters.numbered import Numbered
 from model_server.counters.titles import title_counters
-from model_server.retrieval.own import Own
-from model_server.retrieval.pairs import F32, I32, I64, Pairs
+from model_server.retrieval.pairs import F32, I32, I64
 from model_server.retrieval.titles import is_new
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_server.counters.items import Seen
+    from model_server.retrieval.neighbours import Mapped
+    from model_server.retrieval.own import Own
+    from model_server.retrieval.pairs import Pairs
     from model_server.retrieval.retriever import Retrieved
     from model_server.retrieval.shared import Shared
+    from model_server.scoring import ItemState
     from streams.features.declaration import Declaration
-    from streams.features.items import ItemView
     from streams.features.view import UserView
 
 
 class Counters:
-    """Computes f32[B, C, F]; `names` says what each of the F is. A counter never depends on the other candidates."""
+    """Computes f32[B, C, F]; `names` says what each of the F is. A counter never depends on the other candidates.
+
+    What is known of an item alone is counted once an item, and comes as a whole row; what is known of few (user, item)
+    pairs is written where it is known.
+    """
 
     def __init__(self, declaration: Declaration, lists: Sequence[str]) -> None:
         self.declaration = declaration
         self.names = counter_names(declaration, lists)
+        self._place = places(declaration, lists)
         self._hour, self._weekday = (declaration.scene_names.index(name) for name in ("hour", "weekday"))
 
     def __call__(
@@ -37,34 +46,47 @@ class Counters:
         users: UserView,
         scene: NDArray[np.uint8],
         found: Retrieved,
-        view: ItemView,
-        at: I64,
-        repeat: F32,
-        category: I32,
-        price: F32,
+        candidates: Numbered,
+        seen: Seen,
+        items: ItemState,
+        neighbours: Mapped,
     ) -> F32:
-        """Counters of the candidates of B users.
-
-        `view`: R items as of the request, candidate (b, c) is its row at[b, c]; repeat f32[R]; category i32[M]
-        and price f32[M] of every item. The counters of padding are 0.
-        """
-        item = found.candidates.item
-        of_item = np.append(category, np.int32(-1))[item]
-        alone = item_counters(self.declaration, view, repeat)
-        parts = (
-            np.take(alone, at, axis=0),
-            scene_counters(self.declaration, view, at, scene, *_expected(found.shared, scene, of_item)),
-            _own(found.own, item),
-            _categories(found.own, of_item),
-            _together(found, item),
-            _prices(users, item, price),
-            *_titles(found, item, view, at),
-            found.candidates.near,
-            np.broadcast_to(self._request(users, scene, found.own)[:, None], (*item.shape, 9)),
-        )
-        counters: F32 = np.concatenate(parts, axis=2, dtype=np.float32)
+        """Counters of the candidates of B users, seen as of the request. The counters of padding are 0."""
+        item, place = found.candidates.item, self._place
+        counters = np.zeros((*item.shape, len(self.names)), np.float32)
+        if not len(candidates.distinct):
+            return counters
+        cost = items.price[seen.item]
+        np.take(self._alone(seen, cost, neighbours), seen.at, axis=0, out=counters, mode="clip")
+        category = Numbered.of(candidates.each(items.category, -1), len(items.categories))
+        codes = scene_codes(self.declaration, scene)
+        told = np.flatnonzero(codes.any(1))  # Most shops tell few of the fields.
+        expected = _expected(found.shared, told, codes[told], category.column)
+        for field, lifts in zip(told.tolist(), scene_counters(seen, told, codes[told], *expected), strict=True):
+            counters[:, :, place["scene"].start + field] = lifts
+        flat = counters.reshape(-1, len(self.names))
+        own = found.own
+        _put(flat[:, place["own"]], candidates, own.items, _own(own))
+        _put(flat[:, place["category"]], category, own.categories, _categories(own))
+        _put(flat[:, place["together"]], candidates, found.together, _logs(found.together, "sum", "max", "last"))
+        _put(flat[:, place["following"]], candidates, found.following, _logs(found.following, "sum", "max", "last"))
+        _put(flat[:, place["alike"]], candidates, found.alike, _logs(found.alike, "score"))
+        counters[:, :, place["price"].start + 1] = _price_distance(users, seen, cost)
+        if found.titles is not None:
+            new = is_new(seen.sums.totals[seen.row], seen.sums.ages_ms(seen.row, seen.now_ms)[1])
+            counters[:, :, place["titles"]] = title_counters(found.titles.vectors, own.recent, item, seen.of(new))
+        counters[:, :, place["lists"]] = found.candidates.near
+        counters[:, :, place["request"]] = self._request(users, scene, own)[:, None]
         counters[item < 0] = 0
         return counters
+
+    def _alone(self, seen: Seen, cost: F32, neighbours: Mapped) -> F32:
+        """Counters of the R items that are seen, f32[R, F], what depends on the user left 0."""
+        rows = np.zeros((len(seen.row), len(self.names)), np.float32)
+        rows[:, self._place["item"]] = item_counters(self.declaration, seen, neighbours.repeat(seen.item))
+        known = np.isfinite(cost) & (cost > 0)
+        rows[known, self._place["price"].start] = np.log1p(cost[known])
+        return rows
 
     def _request(self, users: UserView, scene: NDArray[np.uint8], own: Own) -> F32:
         valid = own.past.valid
@@ -92,11 +114,24 @@ class Counters:
         )
 
 
-def _own(own: Own, item: I32) -> F32:
+def _put(counters: F32, candidates: Numbered, pairs: Pairs, columns: Sequence[NDArray[np.floating]]) -> None:
+    """Write into counters f32[B * C, n] what is known of those pairs that are candidates, from n columns [G]."""
+    place, pair = candidates.look_up(pairs)
+    rows = np.empty((len(pairs.user), len(columns)), np.float32)
+    for i, column in enumerate(columns):
+        rows[:, i] = column
+    counters[place] = np.take(rows, pair, axis=0)
+
+
+def _logs(pairs: Pairs, *names: str) -> list[F32]:
+    return [log1p(pairs.values[name]) for name in names]
+
+
+def _own(own: Own) -> Sequence[NDArray[np.floating]]:
     v = own.items.values
     gap_s = (v["first_s"] - v["last_s"]) / np.maximum(v["n"] - 1, 1)
     ratio = np.where((v["n"] > 1) & (gap_s > 0), np.minimum(v["last_s"] / np.maximum(gap_s, 1), 100), 0)
-    columns = (
+    return (
         log1p(v["n"]),
         log1p(v["d1"]),
         log1p(v["d7"]),
@@ -108,7 +143,6 @@ def _own(own: Own, item: I32) -> F32:
         log1p(v["session"]),
         log1p(ratio),
     )
-    return _of_pairs(own.items, item, columns)
 
 
 def _entries(past: I32) -> F32:
@@ -117,56 +151,29 @@ def _entries(past: I32) -> F32:
     return entries
 
 
-def _of_pairs(pairs: Pairs, column: I32, counters: Sequence[NDArray[np.floating]]) -> F32:
-    """Counters f32[G] of the pairs at (user b, column[b, c]), f32[B, C, len(counters)]; 0 where none is known."""
-    rows = np.zeros((len(pairs.key) + 1, len(counters)), np.float32)
-    for i, counter in enumerate(counters):
-        rows[:-1, i] = counter
-    found: F32 = np.take(rows, pairs.find(column), axis=0)
-    return found
-
-
-def _expected(shared: Sequence[Shared], scene: NDArray[np.uint8], category: I32) -> tuple[F32, F32]:
+def _expected(shared: Sequence[Shared], field: I64, code: I64, category: I32) -> tuple[F32, F32]:
     """As of `Lifts.expected`, each user by the lifts of the own moment."""
     number = {lifts: i for i, lifts in enumerate(dict.fromkeys(moment.lifts for moment in shared))}
     if len(number) == 1:
-        return next(iter(number)).expected(scene, category)
+        return next(iter(number)).expected(field, code, category)
     of_user = np.array([number[moment.lifts] for moment in shared])
     rows = [np.flatnonzero(of_user == i) for i in number.values()]
-    parts = [lifts.expected(scene[own], category[own]) for lifts, own in zip(number, rows, strict=True)]
+    parts = [lifts.expected(field, code[:, own], category[own]) for lifts, own in zip(number, rows, strict=True)]
     back = np.argsort(np.concatenate(rows))
-    share, above = (np.concatenate(side)[back] for side in zip(*parts, strict=True))
+    share, above = (np.concatenate(side, axis=1)[:, back] for side in zip(*parts, strict=True))
     return share, above
 
 
-def _categories(own: Own, of_item: I32) -> F32:
+def _categories(own: Own) -> Sequence[F32]:
     v = own.categories.values
     share = v["n"] / _entries(own.past.category)[own.categories.user]
-    columns = (log1p(v["n"]), log1p(v["d30"]), share, closeness(v["last_s"]))
-    return _of_pairs(own.categories, of_item, columns)
+    return (log1p(v["n"]), log1p(v["d30"]), share, closeness(v["last_s"]))
 
 
-def _together(found: Retrieved, item: I32) -> F32:
-    both = (
-        _of_pairs(pairs, item, [log1p(pairs.values[name]) for name in ("sum", "max", "last")])
-        for pairs in (found.together, found.following)
-    )
-    return np.concatenate((*both, _of_pairs(found.alike, item, [log1p(found.alike.values["score"])])), axis=2)
-
-
-def _titles(found: Retrieved, item: I32, view: ItemView, at: I64) -> tuple[F32, ...]:
-    """Counters of titles, where they are read."""
-    if found.titles is None:
-        return ()
-    new = is_new(view.totals.sum(1, dtype=np.int64), view.age_ms)[at]
-    return (title_counters(found.titles.vectors, found.own.recent, item, new),)
-
-
-def _prices(users: UserView, item: I32, price: F32) -> F32:
-    cost = np.append(price, np.float32(np.nan))[item]
-    known = np.isfinite(cost) & (cost > 0)
-    cost = np.where(known, cost, np.float32(1))
+def _price_distance(users: UserView, seen: Seen, cost: F32) -> F32:
+    """How far, as a ratio, candidates cost more or less than what each user usually buys; 0 where that is not known."""
     usual = users.price_mean[:, None]
-    both = known & (usual > 0)
-    distance = np.abs(np.log(cost / np.where(usual > 0, usual, np.float32(1))))
-    return np.stack((np.where(known, np.log1p(cost), 0), np.where(both, distance, 0)), axis=2, dtype=np.float32)
+    known = np.isfinite(cost) & (cost > 0)
+    paid = seen.of(np.where(known, cost, np.float32(1)))
+    distance = np.abs(np.log(paid / np.where(usual > 0, usual, np.float32(1))))
+    return np.where((usual > 0) & seen.of(known), distance, np.float32(0))

@@ -1,7 +1,7 @@
 """The names of the counters, generated from the declaration: adding a window or a scene field adds its counters."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 
 from model_server.retrieval.titles import TITLES as TITLE_LIST
 from streams.features.declaration import DEFAULT, Declaration
@@ -40,19 +40,33 @@ def scene_names(declaration: Declaration) -> tuple[str, ...]:
     return tuple(f"scene_lift_{name}" for name in declaration.profile_names)
 
 
+def _parts(declaration: Declaration, lists: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The counters by what computes them, in the order of the last axis; those of titles where a list reads them."""
+    return {
+        "item": item_names(declaration),
+        "scene": scene_names(declaration),
+        "own": OWN,
+        "category": CATEGORY,
+        "together": TOGETHER[:3],
+        "following": TOGETHER[3:6],
+        "alike": TOGETHER[6:],
+        "price": PRICE,
+        "titles": TITLES if TITLE_LIST in lists else (),
+        "lists": tuple(f"list_{name}".replace(" ", "_") for name in lists),
+        "request": REQUEST,
+    }
+
+
 def counter_names(declaration: Declaration, lists: Sequence[str]) -> tuple[str, ...]:
-    """Every counter of a candidate, in the order of the last axis; those of titles where a list reads them."""
-    return (
-        *item_names(declaration),
-        *scene_names(declaration),
-        *OWN,
-        *CATEGORY,
-        *TOGETHER,
-        *PRICE,
-        *(TITLES if TITLE_LIST in lists else ()),
-        *(f"list_{name}".replace(" ", "_") for name in lists),
-        *REQUEST,
-    )
+    """Every counter of a candidate, in the order of the last axis."""
+    return tuple(chain.from_iterable(_parts(declaration, lists).values()))
+
+
+def places(declaration: Declaration, lists: Sequence[str]) -> dict[str, slice]:
+    """Where the counters of each part lie in the last axis."""
+    parts = _parts(declaration, lists)
+    ends = list(accumulate(map(len, parts.values())))
+    return {part: slice(start, end) for part, start, end in zip(parts, [0, *ends], ends, strict=False)}
 
 
 def default_names() -> tuple[str, ...]:

@@ -109,7 +109,7 @@ class Heads:
             rec=chances.rec.astype(np.float32),
             best=chances.best.astype(np.float32),
             grade=self.cutoffs.grade(chances),
-            opens=self.opens(with_relevance(people, first)).astype(np.float32),
+            opens=self.opens.of_candidates(people, first).astype(np.float32),
             opts_out=_for_all(self.opts_out(people), first),
             anyway=_for_all(self.comes(people), first),
         )
@@ -163,12 +163,6 @@ class Heads:
 
 
 SIDES = ("opens", "opts_out", "comes")
-
-
-def with_relevance(people: F64, first: F64) -> F64:
-    """Columns f64[U, K, D + 1] of users f64[U, D] and of the logit z1 f64[U, K] of each candidate."""
-    wide = np.broadcast_to(people[:, None], (*first.shape, people.shape[1]))
-    return np.concatenate((wide, first[..., None]), axis=2)
 
 
 def _for_all(chance: F64, like: F64) -> F32:

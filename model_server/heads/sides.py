@@ -60,6 +60,14 @@ class Side:
         standard = np.clip((columns - self.mean) * self.scale, -5.0, 5.0)
         return sigmoid(standard @ self.weights + self.shift)
 
+    def of_candidates(self, people: F64, own: F64) -> F64:
+        """Chances [U, K] of columns people f64[U, D - 1] of users and a last one f64[U, K] of each candidate's own."""
+        if self.weights is None or self.mean is None or self.scale is None:
+            return np.full(own.shape, sigmoid(np.array(self.shift)))
+        common = np.clip((people - self.mean[:-1]) * self.scale[:-1], -5.0, 5.0) @ self.weights[:-1]
+        last = np.clip((own - self.mean[-1]) * self.scale[-1], -5.0, 5.0) * self.weights[-1]
+        return sigmoid(common[:, None] + last + self.shift)
+
     @classmethod
     def assumed(cls, prior: Prior) -> Side:
         """The prior alone."""

@@ -15,8 +15,8 @@ from model_server.counters.batch import CountedBatch
 class Lists(NamedTuple):
     """B requests, C candidates, H history entries (newest first), S scene fields, K kinds by W windows.
 
-    counters f32[B, C, F]; real bool[B, C]; item, word, category i64[B, C]; past_* i64[B, H]; recalled bool[B, H];
-    windows f32[B, W, K] as log1p; scene i64[B, S]. `word` is the trained id of an item, 0 unknown.
+    counters f32[B, C, F]; real bool[B, C]; item, word, category i32[B, C]; past_* i32[B, H]; recalled bool[B, H];
+    windows f32[B, W, K] as log1p; scene i32[B, S]. `word` is the trained id of an item, 0 unknown.
     """
 
     counters: Tensor
@@ -45,16 +45,19 @@ class Lists(NamedTuple):
 
 
 def collate(batch: CountedBatch, rows: NDArray[np.intp], history: int) -> Lists:
-    """Tensors of the requests at `rows`, their histories cut to the newest `history` entries."""
-    past = batch.past
+    """Tensors of the requests at `rows`, their histories cut to the newest `history` entries.
+
+    Of requests that follow each other the tensors are the batch's own memory: nothing is copied.
+    """
+    past, part_of = batch.past, _run(rows)
     cut = slice(0, history)
 
     def index(part: NDArray[np.integer]) -> Tensor:
-        return torch.from_numpy(part[rows].astype(np.int64))
+        return torch.from_numpy(part[part_of].astype(np.int32, copy=False))
 
     return Lists(
-        counters=torch.from_numpy(batch.counters[rows]),
-        real=torch.from_numpy(batch.item[rows] >= 0),
+        counters=torch.from_numpy(batch.counters[part_of]),
+        real=torch.from_numpy(batch.item[part_of] >= 0),
         item=index(batch.item),
         word=index(batch.word),
         category=index(batch.category),
@@ -64,7 +67,13 @@ def collate(batch: CountedBatch, rows: NDArray[np.intp], history: int) -> Lists:
         past_kind=index(past.kind[:, cut]),
         past_age=index(past.age[:, cut]),
         past_hour=index(past.hour[:, cut]),
-        recalled=torch.from_numpy(past.valid[rows][:, cut]),
-        windows=torch.from_numpy(batch.windows[rows]),
+        recalled=torch.from_numpy(past.valid[part_of][:, cut]),
+        windows=torch.from_numpy(batch.windows[part_of]),
         scene=index(batch.scene),
     )
+
+
+def _run(rows: NDArray[np.intp]) -> NDArray[np.intp] | slice:
+    """The rows as a slice, where each follows the one before."""
+    first = int(rows[0]) if len(rows) else 0
+    return slice(first, first + len(rows)) if np.array_equal(rows, np.arange(first, first + len(rows))) else rows

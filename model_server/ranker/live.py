@@ -17,6 +17,7 @@ from model_server.ranker.device import Precision, fastest
 from model_server.ranker.lists import Lists, collate
 from model_server.ranker.serving import Served
 from model_server.retrieval.merge import Candidates
+from model_server.scoring import Weighed
 from model_server.selection import Calibration, Inside, Selection, Timings
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from model_server.heads.heads import Heads
     from model_server.preparation import Preparation
     from model_server.ranker.net import Net
-    from model_server.scoring import F32, I64, ItemState, Requests, Scored
+    from model_server.scoring import F32, I32, I64, ItemState, Requests, Scored
 
 Part = tuple["NDArray[np.intp]", Lists]
 """Rows of a batch that are of like length, and their lists."""
@@ -85,6 +86,20 @@ class NetRanker:
         """The best items of each user."""
         return self.begin(requests, items, now_ms)()
 
+    def weigh(self, requests: Requests, items: ItemState, now_ms: int, wanted: I32) -> Weighed:
+        """Score the items `wanted` i32[K] for each user, found or not, in float32."""
+        found = self._finder.look_at(requests, items, now_ms, wanted)
+        batch = self.preparation.batch(requests.view, requests.scene, items, found, look_now(items, now_ms))
+        score, served = np.empty(batch.item.shape, np.float32), self.served(Precision(self.device))
+        for rows, length in by_length(batch.used, self._lengths):
+            score[rows] = served(collate(batch, rows, length).to(self.device)).cpu().numpy()
+        calibration = self._select.calibration
+
+        def owed(user: int, place: int) -> dict[str, float]:
+            return calibration.logit(self._because(batch.counters[user, place], float(score[user, place])))
+
+        return Weighed(calibration.logits(score), batch.near > 0, owed)
+
     def begin(self, requests: Requests, items: ItemState, now_ms: int) -> Callable[[], Scored]:
         """Find and count; what is left is the forward pass and the choice."""
         started = perf_counter()
@@ -130,8 +145,10 @@ def _at(kept: Sequence[Kept], best: NDArray[np.intp]) -> F32:
     width = kept[0][1].shape[2] if kept else 0
     found = np.empty((*best.shape, width), np.float32)
     for rows, hidden in kept:
-        places = torch.from_numpy(best[rows]).to(hidden.device)[:, :, None]
-        found[rows] = hidden.take_along_dim(places, 1).float().cpu().numpy()
+        users, candidates, _ = hidden.shape
+        places = torch.from_numpy((best[rows] + candidates * np.arange(users)[:, None]).reshape(-1))
+        kept_rows = hidden.flatten(0, 1).index_select(0, places.to(hidden.device)).float().cpu().numpy()
+        found[rows] = kept_rows.reshape(users, -1, width)
     return found
 
 
@@ -148,19 +165,19 @@ def by_length(used: I64, lengths: tuple[int, ...]) -> list[tuple[NDArray[np.intp
     for number, length in enumerate(lengths):
         waiting = np.concatenate((waiting, np.flatnonzero(bucket == number)))
         if len(waiting) >= FEW:
-            groups.append((waiting, length))
+            groups.append((np.sort(waiting), length))
             waiting = np.empty(0, np.intp)
     if len(waiting):
         longest = lengths[int(bucket[waiting].max())]
-        groups.append((waiting, longest))
+        groups.append((np.sort(waiting), longest))
     return groups
 
 
 def blank_lists(net: Net, users: int, candidates: int, history: int) -> Lists:
     """Made-up lists of a full batch, for warm-up and measuring."""
     shape = net.shape.encoder
-    ids = torch.zeros((users, candidates), dtype=torch.long)
-    past = torch.zeros((users, history), dtype=torch.long)
+    ids = torch.zeros((users, candidates), dtype=torch.int32)
+    past = torch.zeros((users, history), dtype=torch.int32)
     windows, kinds = (shape.windows, shape.window_kinds) if shape is not None else (1, 1)
     return Lists(
         counters=torch.rand((users, candidates, net.shape.features)),
@@ -176,5 +193,5 @@ def blank_lists(net: Net, users: int, candidates: int, history: int) -> Lists:
         past_hour=past,
         recalled=torch.ones((users, history), dtype=torch.bool),
         windows=torch.zeros((users, windows, kinds)),
-        scene=torch.zeros((users, len(shape.scene_sizes) if shape is not None else 1), dtype=torch.long),
+        scene=torch.zeros((users, len(shape.scene_sizes) if shape is not None else 1), dtype=torch.int32),
     )

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.retrieval.pairs import F32, I32
+from model_server.retrieval.pairs import F32, I32, I64
 
 if TYPE_CHECKING:
     from streams.features.declaration import Declaration
 
 Floats = NDArray[np.floating]
-Profiles = Mapping[str, F32]
-"""Events of each item by code of a scene field: field -> f32[M, codes]."""
 
 PRIOR = np.float32(5)
 """Events that must be expected under a code for the own ones to weigh as much as what stands above them."""
@@ -25,30 +22,34 @@ GRID = np.float32(65_536)
 class Lifts:
     """What everybody and each category does under each code, of one moment; the codes of all fields lie in one row.
 
-    share f32[S]: share of everybody's events of a known code, 0 for the unknown one. category f32[K + 1, S]: the lift
-    of each category, 1 for an unknown code and, in the last row, without one. An hour counts with its neighbours.
+    Made from profiles f32[M, S], events of each item by code. share f32[S]: share of everybody's events of a known
+    code, 0 for the unknown one. category f32[K + 1, S]: the lift of each category, 1 for an unknown code and, in the
+    last row, without one. An hour counts with its neighbours.
     """
 
-    def __init__(self, declaration: Declaration, profiles: Profiles, category: I32, categories: int) -> None:
-        sizes = [declaration.size_of(name) for name in declaration.profile_names]
-        self._first = np.cumsum([0, *sizes[:-1]])
-        self._columns = [declaration.scene_names.index(name) for name in declaration.profile_names]
-        self.share = np.zeros(sum(sizes), np.float32)
-        self.category = np.ones((categories + 1, sum(sizes)), np.float32)
-        for name, first, size in zip(declaration.profile_names, self._first.tolist(), sizes, strict=True):
-            if name in profiles:
-                known = slice(first + 1, first + size)
-                self.share[known], self.category[:-1, known] = _of_field(name, profiles[name], category, categories)
+    def __init__(self, declaration: Declaration, profiles: F32, category: I32, categories: int) -> None:
+        names = declaration.profile_names
+        ends = np.cumsum([declaration.size_of(name) for name in names]).tolist()
+        self._field = {name: slice(first, end) for name, first, end in zip(names, [0, *ends], ends, strict=False)}
+        self._first = np.array([0, *ends[:-1]])
+        self.share = np.zeros(ends[-1], np.float32)
+        self.category = np.ones((categories + 1, ends[-1]), np.float32)
+        for name, field in self._field.items():
+            known = slice(field.start + 1, field.stop)
+            self.share[known], self.category[:-1, known] = _of_field(name, profiles[:, field], category, categories)
 
-    def expected(self, scene: NDArray[np.uint8], category: I32) -> tuple[F32, F32]:
-        """(share f32[B, P], lift f32[B, C, P]) under scenes u8[B, S] of items of the categories i32[B, C], -1 for none.
+    def field(self, name: str) -> slice:
+        """Where the codes of a field lie."""
+        return self._field[name]
 
-        P runs over `Declaration.profile_names`. A category that is newer than this moment counts as none.
+    def expected(self, field: I64, code: I64, category: I32) -> tuple[F32, F32]:
+        """(share f32[T, B], lift f32[T, B, C]) under codes i64[T, B] of fields i64[T] of items of categories i32[B, C].
+
+        Fields are places in `Declaration.profile_names`. A category of -1 or newer than this moment counts as none.
         """
-        column = self._first + scene[:, self._columns]
-        none = len(self.category) - 1
-        row = np.where((category < 0) | (category > none), none, category)
-        return self.share[column], self.category[row[:, :, None], column[:, None, :]]
+        column = self._first[field, None] + code
+        row = np.minimum(category.view(np.uint32), len(self.category) - 1).astype(np.int64)
+        return self.share[column], np.take(self.category, row * len(self.share) + column[:, :, None])
 
 
 def lifted(events: Floats, expected: Floats, above: Floats | float) -> Floats:
@@ -60,13 +61,9 @@ def lifted(events: Floats, expected: Floats, above: Floats | float) -> Floats:
     return np.asarray((events + PRIOR * above) / (expected + PRIOR))
 
 
-def near(name: str, profile: F32, code: NDArray[np.int64], rows: NDArray[np.int64]) -> F32:
-    """Events under the codes of the rows: an hour counts with its two neighbours; codes of hours run 1..24."""
-    events: F32 = profile[rows, code]
-    if name == "hour":
-        before, after = 1 + (code - 2) % 24, 1 + code % 24
-        events = events + profile[rows, before] + profile[rows, after]
-    return events
+def around(code: I64) -> tuple[I64, I64]:
+    """The hours before and after codes of hours, which run 1..24: an hour counts with its two neighbours."""
+    return 1 + (code - 2) % 24, 1 + code % 24
 
 
 def _of_field(name: str, profile: F32, category: I32, categories: int) -> tuple[F32, F32]:

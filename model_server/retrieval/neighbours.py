@@ -87,12 +87,12 @@ class Mapped:
         more = items - len(self.trained_of)
         return replace(self, trained_of=np.pad(self.trained_of, (0, more), constant_values=-1), items=items)
 
-    @property
-    def repeat(self) -> F32:
-        """Repeat share of each item at hand, 0 where untrained."""
-        share = np.append(self.neighbours.repeat, np.float32(0))
-        found: F32 = share[self.trained_of]
-        return found
+    def repeat(self, item: I32) -> F32:
+        """Repeat share of items of any shape, 0 where untrained and for -1."""
+        trained = self._trained(item)
+        share = np.zeros(item.shape, np.float32)
+        share[trained >= 0] = self.neighbours.repeat[trained[trained >= 0]]
+        return share
 
     def covisited(self, recent: I32) -> tuple[Pairs, Pairs]:
         """(together, next) of the newest distinct items [B, >= 1]: values sum, max, last, and `near` to rank by."""
@@ -104,19 +104,25 @@ class Mapped:
         )
 
     def _trained(self, recent: I32) -> I32:
-        return np.append(self.trained_of, np.int32(-1))[recent]
+        if not len(self.trained_of):
+            return np.full(recent.shape, -1, np.int32)
+        return np.where(recent >= 0, self.trained_of[recent], np.int32(-1))
 
     def _gather(self, trained: I32, neighbour: I32, weight: F32) -> Pairs:
         if len(neighbour) == 0:
-            empty = {name: np.empty(0, np.float32) for name in ("sum", "max", "last", "near")}
-            return Pairs(np.empty(0, np.int64), max(self.items, 1), empty)
-        found = np.where(trained[:, :, None] >= 0, neighbour[trained], -1)
-        found = np.where(found >= 0, np.append(self.item_of, np.int32(-1))[found], -1)
-        user, place, column = np.nonzero(found >= 0)
-        w = weight[trained[user, place], column]
-        key = user * max(self.items, 1) + found[user, place, column]
+            return Pairs.none("sum", "max", "last", "near")
+        user, place = np.nonzero(trained >= 0)
+        asking = trained[user, place]
+        found = neighbour[asking]
+        row, column = np.nonzero(found >= 0)
+        item = self.item_of[found[row, column]]
+        if (item < 0).any():
+            known = item >= 0
+            row, column, item = row[known], column[known], item[known]
+        w, place = weight[asking[row], column], place[row]
         return summed(
-            key,
+            user[row],
+            item,
             max(self.items, 1),
             {
                 "sum": w,
@@ -129,21 +135,20 @@ class Mapped:
     def like_sessions(self, recent: I32) -> Pairs:
         """V-SkNN: items of the sessions most like the newest distinct items, value `score`."""
         trained = self._trained(recent[:, :RECENT])
-        width = max(self.items, 1)
         if self._visits.nnz == 0:
-            return Pairs(np.empty(0, np.int64), width, {"score": np.empty(0, np.float32)})
-        user, place = np.nonzero(trained >= 0)
-        weight = (1.0 - place / RECENT).astype(np.float32)
-        shape = (len(recent), len(self.neighbours.codes))
-        asked = csr_array((weight, (user, trained[user, place])), shape=shape)
-        nearest = _nearest(csr_array(asked @ self._visits), NEAREST_SESSIONS)
-        scored = csr_array(nearest @ self._baskets)
+            return Pairs.none("score")
+        known = trained >= 0
+        weight = np.broadcast_to((1.0 - np.arange(trained.shape[1]) / RECENT).astype(np.float32), trained.shape)
+        starts = np.append(0, np.cumsum(known.sum(1))).astype(np.int32)
+        asked = csr_array((weight[known], trained[known], starts), shape=(len(recent), len(self.neighbours.codes)))
+        nearest: csr_array = _nearest(asked @ self._visits, NEAREST_SESSIONS)
+        scored: csr_array = nearest @ self._baskets
         row = np.repeat(np.arange(scored.shape[0]), np.diff(scored.indptr))
         item = self.item_of[scored.indices]
         known = item >= 0
-        key = row[known] * width + item[known]
-        order = sorting(key)
-        return Pairs(key[order], width, {"score": scored.data[known][order].astype(np.float32)})
+        row, item = row[known], item[known].astype(np.int64)
+        order = sorting(row * max(self.items, 1) + item)
+        return Pairs(row[order], item[order], {"score": scored.data[known][order].astype(np.float32)})
 
 
 def _matrix(column: I32, start: I64, shape: tuple[int, int]) -> csr_array:

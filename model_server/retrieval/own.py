@@ -70,14 +70,15 @@ def read_own(declaration: Declaration, past: Past, items: int, categories: int, 
 
 def _item_pairs(declaration: Declaration, past: Past, width: int) -> Pairs:
     user, column = np.nonzero(past.item >= 0)
-    order, starts, key = grouped(user * width + past.item[user, column])
-    user, column = user[order], column[order]
+    item = past.item[user, column]
+    order, starts = grouped(user, item, width)
+    item, user, column = item[order], user[order], column[order]
     age_s = past.age_s[user, column]
     strong = np.array([kind.strong for kind in declaration.kinds], np.float32)[past.kind[user, column]]
     ends = np.append(starts, len(order))[1:] - 1
     return Pairs(
-        key,
-        width,
+        user[starts],
+        item[starts].astype(np.int64),
         {
             "n": reduced(np.add, np.ones(len(order), np.float32), starts),
             "d1": reduced(np.add, np.exp2(age_s / np.float32(-DAY_S)), starts),
@@ -94,11 +95,12 @@ def _item_pairs(declaration: Declaration, past: Past, width: int) -> Pairs:
 
 def _category_pairs(past: Past, width: int) -> Pairs:
     user, column = np.nonzero(past.category >= 0)
-    order, starts, key = grouped(user * width + past.category[user, column])
-    age_s = past.age_s[user, column][order]
+    category = past.category[user, column]
+    order, starts = grouped(user, category, width)
+    age_s, first = past.age_s[user, column][order], order[starts]
     return Pairs(
-        key,
-        width,
+        user[first],
+        category[first].astype(np.int64),
         {
             "n": reduced(np.add, np.ones(len(order), np.float32), starts),
             "d30": reduced(np.add, np.exp2(age_s / np.float32(-30 * DAY_S)), starts),

@@ -1,4 +1,4 @@
-"""Numbers known about few of all (user, item) pairs, and the lists and look-ups made of them."""
+"""Numbers known about few of all (user, item) pairs, and the lists made of them."""
 
 from __future__ import annotations
 
@@ -11,51 +11,30 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """G known pairs, sorted: key i64[G] = user * width + column; each of `values` f32[G]."""
+    """G known pairs, sorted by user, then column (item or category): user, column i64[G]; each of `values` f32[G]."""
 
-    key: I64
-    width: int
+    user: I64
+    column: I64
     values: Mapping[str, F32]
 
-    @property
-    def user(self) -> I64:
-        """The user of each pair."""
-        return self.key // self.width
-
-    @property
-    def column(self) -> I64:
-        """The item (or category) of each pair."""
-        return self.key % self.width
-
-    def find(self, column: I32) -> I64:
-        """Position of each pair (user b, column[b, c]); G where it is not known. -1 is never known."""
-        if len(self.key) == 0:
-            return np.zeros(column.shape, np.int64)
-        wanted = np.arange(len(column), dtype=np.int64)[:, None] * self.width + column
-        at = np.searchsorted(self.key, wanted)
-        known = (self.key[np.minimum(at, len(self.key) - 1)] == wanted) & (column >= 0)
-        return np.where(known, at, len(self.key))
-
-    def at(self, position: I64, name: str) -> F32:
-        """The value called `name` at positions from `find`, 0 where the pair is not known."""
-        padded: F32 = np.append(self.values[name], np.float32(0))
-        return padded[position]
+    @classmethod
+    def none(cls, *names: str) -> Pairs:
+        """No pairs, of which nothing is known under these names."""
+        nothing = np.empty(0, np.int64)
+        return cls(nothing, nothing, {name: np.empty(0, np.float32) for name in names})
 
     def top(self, users: int, score: F32, count: int) -> I32:
         """The `count` columns of the highest score for each user, best first: i32[users, count], -1 past the end."""
         best = np.full((users, count), -1, np.int32)
-        if len(self.key):
-            user = self.user
-            able = greatest(user, np.searchsorted(user, np.arange(users + 1)), score, count)
-            user = user[able]
-            order = np.lexsort((-score[able], user))  # the users stay where they are
-            place = np.arange(len(user)) - np.searchsorted(user, np.arange(users))[user]
-            kept = place < count
-            best[user[kept], place[kept]] = self.key[able[order[kept]]] % self.width
+        order = sorting((self.user << 32) | _falling(score))  # the users stay where they are
+        place = np.arange(len(order)) - np.searchsorted(self.user, np.arange(users))[self.user]
+        kept = np.flatnonzero(place < count)
+        best[self.user[kept], place[kept]] = self.column[order[kept]]
         return best
 
 
@@ -74,6 +53,13 @@ def greatest(user: I64, starts: NDArray[np.integer], score: F32, count: int) -> 
     return np.flatnonzero(score >= least[user])
 
 
+def _falling(score: F32) -> I64:
+    """Numbers below 2^32 that fall as scores f32[G] rise: the bits of a float, read as a number, rise with it."""
+    bits = (score + np.float32(0)).view(np.int32)  # -0.0 is 0.0 now
+    rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return np.int64(2**31 - 1) - rising
+
+
 def sorting(key: I64) -> I64:
     """A stable order of keys i64[G] >= 0; with key and place in one word, which sorts twice as fast as looking up."""
     bits = max(len(key) - 1, 0).bit_length()
@@ -84,23 +70,26 @@ def sorting(key: I64) -> I64:
     return order
 
 
-def grouped(key: I64) -> tuple[I64, I64, I64]:
-    """(order, starts, distinct): a stable sort of the keys, where each distinct key starts in it, and the keys."""
+def grouped(user: I64, column: NDArray[np.integer], width: int) -> tuple[I64, I64]:
+    """(order, starts): a stable sort of pairs by user and column, below `width`, and where each distinct one starts."""
+    key = user * width + column
     order = sorting(key)
     ordered = key[order]
     first = np.empty(len(ordered), np.bool_)
     first[:1] = True
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
-    starts = np.flatnonzero(first)
-    return order, starts, ordered[starts]
+    return order, np.flatnonzero(first)
 
 
-def summed(key: I64, width: int, values: Mapping[str, F32], maxima: Mapping[str, F32] | None = None) -> Pairs:
-    """Pairs of possibly repeated keys: of each of `values` the sum over the repeats, of `maxima` the greatest."""
-    order, starts, distinct = grouped(key)
+def summed(
+    user: I64, column: I32, width: int, values: Mapping[str, F32], maxima: Mapping[str, F32] | None = None
+) -> Pairs:
+    """Pairs of possibly repeated (user, column): of `values` the sum over the repeats, of `maxima` the greatest."""
+    order, starts = grouped(user, column, width)
     pairs = {name: reduced(np.add, value[order], starts) for name, value in values.items()}
     pairs |= {name: reduced(np.maximum, value[order], starts) for name, value in (maxima or {}).items()}
-    return Pairs(distinct, width, pairs)
+    first = order[starts]
+    return Pairs(user[first], column[first].astype(np.int64), pairs)
 
 
 def reduced(by: np.ufunc, values: F32, starts: I64) -> F32:

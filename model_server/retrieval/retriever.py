@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.retrieval.merge import Candidates, Turns, merge
+from model_server.retrieval.merge import Candidates, Turns, distinct, merge
 from model_server.retrieval.neighbours import Mapped
 from model_server.retrieval.own import Own, read_own, read_past
-from model_server.retrieval.pairs import F32, I32, I64, Pairs
+from model_server.retrieval.pairs import F32, I32, I64, Bools, Pairs
 from model_server.retrieval.shared import Shared
 from model_server.retrieval.titles import TITLES, TitleVectors, like_titles
 
@@ -116,7 +116,6 @@ class Retriever:
         together, following = neighbours.covisited(own.recent)
         alike = neighbours.like_sessions(own.recent)
         users = len(now_ms)
-        offered = np.append(items.listed & items.in_stock, False)
         named = [] if titles is None else [like_titles(titles, own.recent, now_ms, _new(shared, items), q.titles)]
         lists = [
             own.recent,
@@ -127,20 +126,19 @@ class Retriever:
             *named,
             *self._shared_lists(shared, scene, self._favourites(own, users)),
             _width(explored, users, q.explored),
-            self._stacked([s.window(self._fill) for s in shared], q.candidates),
+            _window(shared, self._fill, q.candidates),
         ]
-        lists = [np.where(offered[part], part, -1).astype(np.int32) for part in lists]
-        return Retrieved(merge(lists, self._turns, q.candidates), own, together, following, alike, shared, titles)
+        offered = _offered(np.concatenate(lists, axis=1), items)
+        return Retrieved(merge(offered, self._turns, q.candidates), own, together, following, alike, shared, titles)
 
     def _favourites(self, own: Own, users: int) -> I32:
         return own.categories.top(users, own.categories.values["d30"], TOP_CATEGORIES)
 
     def _shared_lists(self, shared: Sequence[Shared], scene: NDArray[np.uint8], favourites: I32) -> list[I32]:
         q = self.quotas
-        hours = scene[:, self._hour].tolist()
         return [
-            *(self._stacked([s.window(name) for s in shared], width) for name, width in self._windows.items()),
-            self._stacked([s.field("hour", code) for s, code in zip(shared, hours, strict=True)], q.hour_of_day),
+            *(_window(shared, name, width) for name, width in self._windows.items()),
+            _field(shared, "hour", scene[:, self._hour], q.hour_of_day),
             self._scene_list(shared, scene),
             _interleaved_categories(shared, favourites, q.category),
         ]
@@ -148,23 +146,39 @@ class Retriever:
     def _scene_list(self, shared: Sequence[Shared], scene: NDArray[np.uint8]) -> I32:
         """The lists of every known field of the scene, taken in turn."""
         width = self.quotas.scene
-        parts = [
-            self._stacked(
-                [s.field(name, code) for s, code in zip(shared, scene[:, column].tolist(), strict=True)], width
-            )
-            for column, name in self._scene_fields
-        ]
+        codes = ((name, scene[:, column]) for column, name in self._scene_fields)
+        parts = [_field(shared, name, code, width) for name, code in codes if code.any()]
         if not parts:
             return np.full((len(scene), width), -1, np.int32)
-        return _distinct(np.stack(parts, axis=2).reshape(len(scene), -1))[:, :width]
+        return distinct(np.stack(parts, axis=2).reshape(len(scene), -1), width)
 
-    @staticmethod
-    def _stacked(lists: Sequence[I32], width: int) -> I32:
-        """Lists of any length as one block [B, width]; equal lists are cut once."""
-        block = np.full((len(lists), width), -1, np.int32)
-        for user, part in enumerate(lists):
-            block[user, : len(part)] = part[:width]
+
+def _offered(block: I32, items: ItemState) -> I32:
+    """The block without what may not be proposed."""
+    if not len(items.listed):
         return block
+    return np.where(np.take(items.listed, block) & np.take(items.in_stock, block), block, np.int32(-1))
+
+
+def _window(shared: Sequence[Shared], name: str, width: int) -> I32:
+    """The first `width` of the list of a rolling window, of each user's moment."""
+    return _stacked([(moment,) for moment in shared], lambda moment: moment.window(name), width)
+
+
+def _field(shared: Sequence[Shared], name: str, code: NDArray[np.uint8], width: int) -> I32:
+    """The first `width` of the list under each user's code of a scene field, of each user's moment."""
+    asked = list(zip(shared, code.tolist(), strict=True))
+    return _stacked(asked, lambda moment, own: moment.field(name, own), width)
+
+
+def _stacked(asked: Sequence[tuple[Any, ...]], find: Callable[..., I32], width: int) -> I32:
+    """The lists found for what each of B users asks, as one block [B, width]; what is the same is found once."""
+    number = {one: i for i, one in enumerate(dict.fromkeys(asked))}
+    block = np.full((len(number), width), -1, np.int32)
+    for row, one in zip(block, number, strict=True):
+        part = find(*one)[:width]
+        row[: len(part)] = part
+    return block[[number[one] for one in asked]]
 
 
 def _favour(pairs: Pairs, shared: Sequence[Shared]) -> F32:
@@ -172,12 +186,17 @@ def _favour(pairs: Pairs, shared: Sequence[Shared]) -> F32:
 
     Most counts are equal to others, and a place in a list hides that: what decides there decides the ranking.
     """
-    column, starts = pairs.column, np.searchsorted(pairs.user, np.arange(len(shared) + 1))
-    events = np.zeros(len(column), np.float32)
-    for moment, start, end in zip(shared, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        known = start + np.flatnonzero(column[start:end] < moment.size)
-        events[known] = moment.windows[column[known], -1]
+    events = np.zeros(len(pairs.column), np.float32)
+    for moment, users in _by_moment(shared):
+        known = np.flatnonzero(users[pairs.user] & (pairs.column < moment.size))
+        events[known] = moment.windows[pairs.column[known], -1]
     return (np.log1p(events) / 32).astype(np.float32)
+
+
+def _by_moment(shared: Sequence[Shared]) -> Iterator[tuple[Shared, Bools]]:
+    """Each moment, and whose it is: bool[B]."""
+    for moment in dict.fromkeys(shared):
+        yield moment, np.array([one is moment for one in shared])
 
 
 def _new(shared: Sequence[Shared], items: ItemState) -> list[I32]:
@@ -186,24 +205,12 @@ def _new(shared: Sequence[Shared], items: ItemState) -> list[I32]:
     return [of_moment[moment] for moment in shared]
 
 
-def _distinct(block: I32) -> I32:
-    """Every row with its repeats taken out and its -1 moved to the end."""
-    order = np.argsort(block, axis=1, kind="stable")
-    ordered = np.take_along_axis(block, order, 1)
-    repeated = np.zeros(block.shape, np.bool_)
-    np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
-    gone = repeated | (block < 0)
-    kept: I32 = np.take_along_axis(np.where(gone, -1, block), np.argsort(gone, axis=1, kind="stable"), 1)
-    return kept
-
-
 def _interleaved_categories(shared: Sequence[Shared], favourites: I32, width: int) -> I32:
     each = width // favourites.shape[1]
-    block = np.full((len(favourites), favourites.shape[1], each), -1, np.int32)
-    for user, moment in enumerate(shared):
+    block = np.empty((len(favourites), favourites.shape[1], each), np.int32)
+    for moment, users in _by_moment(shared):
         table = moment.by_category(each)
-        known = (favourites[user] >= 0) & (favourites[user] < len(table))
-        block[user, known] = table[favourites[user, known]]
+        block[users] = table[np.minimum(favourites[users], len(table) - 1)]
     return block.transpose(0, 2, 1).reshape(len(favourites), -1)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model_server.retrieval.lifts import Lifts, Profiles
+from model_server.retrieval.lifts import Lifts
 from model_server.retrieval.pairs import F32, I32
 from model_server.retrieval.titles import is_new
 
@@ -23,19 +23,17 @@ LONGEST = 200
 class Shared:
     """Popularity lists of one moment, each computed when first asked for and kept.
 
-    Build a new one when the items' counters moved; the arrays it reads are its own. `profiles` and the `lifts` made of
-    them may be older (they move over weeks) and know fewer items.
+    Build a new one when the items' counters moved; the arrays it reads are its own. `profiles` f32[M, S] and the
+    `lifts` made of them may be older (they move over weeks) and know fewer items.
     """
 
-    def __init__(
-        self, declaration: Declaration, items: ItemState, now_ms: int, profiles: Profiles, lifts: Lifts
-    ) -> None:
-        view = items.view(now_ms, profiles=False)
+    def __init__(self, declaration: Declaration, items: ItemState, now_ms: int, profiles: F32, lifts: Lifts) -> None:
+        sums = items.sums
         self.now_ms = now_ms
-        self.windows = view.windows.sum(1)
-        self.totals = view.totals.sum(1, dtype=np.int64)
-        self.strong = view.totals[:, [kind.strong for kind in declaration.item_kinds]].sum(1, dtype=np.int64)
-        self._new = is_new(self.totals, view.age_ms)
+        self.windows = sums.windows(slice(None), now_ms)[:, : len(declaration.windows)].astype(np.int64)
+        self.totals = sums.totals.astype(np.int64)
+        self.strong = sums.strong.astype(np.int64)
+        self._new = is_new(self.totals, sums.ages_ms(slice(None), now_ms)[1])
         self.lifts = lifts
         self._profiles = profiles
         self._names = [window.name for window in declaration.windows]
@@ -59,7 +57,10 @@ class Shared:
         return self._kept(name, code, lambda: self._profile(name, code))
 
     def by_category(self, count: int) -> I32:
-        """The `count` most popular items of each category over the longest window but one: i32[categories, count]."""
+        """The `count` most popular items of each category over the longest window but one: i32[categories + 1, count].
+
+        The last row is that of no category, without items.
+        """
         key = ("category", count)
         if key not in self._lists:
             self._lists[key] = self._top_of_categories(count)
@@ -83,9 +84,10 @@ class Shared:
 
     def _profile(self, name: str, code: int) -> F32:
         grown = np.zeros(self.size, np.float32)
-        if code and name in self._profiles:
-            profile = self._profiles[name][: self.size]
-            codes = [1 + (code - 1 + step) % 24 for step in (-1, 0, 1)] if name == "hour" else [code]
+        if code:
+            profile = self._profiles[: self.size, self.lifts.field(name)]
+            before, after = 1 + (code - 2) % 24, 1 + code % 24
+            codes = [before, code, after] if name == "hour" else [code]
             grown[: len(profile)] = profile[:, codes].sum(1)
         return grown
 
@@ -98,7 +100,7 @@ class Shared:
         return able[np.lexsort((able, ranked))].astype(np.int32)
 
     def _top_of_categories(self, count: int) -> I32:
-        best = np.full((self._categories, count), -1, np.int32)
+        best = np.full((self._categories + 1, count), -1, np.int32)
         score = self.windows[:, -2 if self.windows.shape[1] > 1 else -1] + self._tie
         able = np.flatnonzero((self._category >= 0) & self._offered & (self.totals > 0))
         if len(able):

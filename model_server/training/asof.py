@@ -8,17 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_server.counters.batch import CountedBatch
+from model_server.counters.items import Seen
+from model_server.item_sums import ItemSums
 from model_server.preparation import Freshness, Look, Preparation
 from model_server.retrieval.merge import Candidates
 from model_server.retrieval.pairs import I32, I64
 from model_server.training.item_rows import ItemRows
 from model_server.training.neighbours import NeighbourLimits, build_neighbours
 from streams.features.fold import fold_users
-from streams.features.items import ItemView, item_view
 from streams.features.rows import Layout, Rows
 from streams.features.view import UserView, user_view
 
 if TYPE_CHECKING:
+    from model_server.counters.numbered import Numbered
     from model_server.retrieval.neighbours import Neighbours
     from model_server.retrieval.retriever import Retrieved
     from model_server.retrieval.shared import Shared
@@ -41,22 +43,19 @@ class Journal:
         self._stamps.append(np.full(len(items), requests))
         self._rows.append(rows[items])
 
-    def rows_of(self, rows: Rows, item: I32) -> Rows:
-        """Rows of items i32[B, C] as each request b saw them, flat [B * C]; row 0 stands in for padding."""
-        wanted = np.maximum(item, 0).reshape(-1)
-        found = rows[wanted]
+    def older(self, item: I32) -> tuple[I64, Rows | None]:
+        """Flat places of items i32[B, C] that changed after request b had seen them, and their rows before that."""
         if not self._items:
-            return found
-        users = len(item)
+            return np.empty(0, np.int64), None
+        wanted, users = item.reshape(-1), len(item)
         request = np.repeat(np.arange(users), item.shape[1])
         key = np.concatenate(self._items) * (users + 1) + np.concatenate(self._stamps)
         order = np.argsort(key, kind="stable")
         key = key[order]
         # The first copy made after the request was taken is what the request saw.
         at = np.searchsorted(key, wanted.astype(np.int64) * (users + 1) + request, side="right")
-        older = (at < len(key)) & (key[np.minimum(at, len(key) - 1)] // (users + 1) == wanted)
-        found[older] = np.concatenate(self._rows)[order[at[older]]]
-        return found
+        older = np.flatnonzero((at < len(key)) & (key[np.minimum(at, len(key) - 1)] // (users + 1) == wanted))
+        return older, np.concatenate(self._rows)[order[at[older]]]
 
 
 class Taken(NamedTuple):
@@ -144,10 +143,14 @@ class Replay:
 
         journal = self._journal
 
-        def look(item: I32) -> tuple[ItemView, I64]:
-            rows = journal.rows_of(self.items.rows, item)
-            each = np.repeat(now_ms, item.shape[1])
-            return item_view(self.items.layout, rows, each), np.arange(item.size).reshape(item.shape)
+        def look(candidates: Numbered) -> Seen:
+            item, count = candidates.column, len(candidates.distinct)
+            older, rows = journal.older(item)
+            sums, row = self.items.sums.at(candidates.distinct), np.minimum(candidates.number, count - 1).reshape(-1)
+            if rows is not None:
+                sums, row[older] = sums.joined(ItemSums.of(self.items.layout, rows)), count + np.arange(len(older))
+            view, each = np.arange(item.size), np.repeat(now_ms, item.shape[1])
+            return Seen(sums, row, item.reshape(-1), each, view.reshape(item.shape))
 
         self._found = Found(view, scene, found, look)
         return self.preparation.batch(view, scene, self.items, found, look)

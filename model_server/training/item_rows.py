@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from model_server.item_sums import ItemSums
 from model_server.retrieval.pairs import I32, I64
-from streams.features.items import ItemEvents, ItemLayout, ItemView, fold_items, item_view
+from streams.features.items import ItemEvents, ItemLayout, fold_items
 
 if TYPE_CHECKING:
     from model_server.training.recorded import Recorded
@@ -32,6 +33,7 @@ class ItemRows:
         self.listed = np.ones(len(self.codes), np.bool_)
         self.revision = 0
         self.catalogue_revision = 0
+        self._sums, self._changed = ItemSums.of(self.layout, self.rows), list[I64]()
         self._order = np.argsort(self.codes)
         self._sorted = self.codes[self._order]
         names = declaration.scene_names
@@ -44,13 +46,17 @@ class ItemRows:
         at = np.minimum(np.searchsorted(self._sorted, codes), len(self._sorted) - 1)
         return np.where(self._sorted[at] == codes, self._order[at], -1).astype(np.int32)
 
-    def view(self, now_ms: int, index: NDArray[np.integer] | None = None, *, profiles: bool = True) -> ItemView:
-        """Counters decayed to `now_ms`, of all items or of `index`, with or without the scene profiles."""
-        return item_view(self.layout, self.rows if index is None else self.rows[index], now_ms, profiles=profiles)
+    @property
+    def sums(self) -> ItemSums:
+        """Counts of all items; of those that changed since the last look they are made anew."""
+        if self._changed:
+            changed = np.unique(np.concatenate(self._changed))
+            self._sums.put(changed, ItemSums.of(self.layout, self.rows[changed]))
+            self._changed = []
+        return self._sums
 
     def fold(self, item: I32, ts_ms: I64, kind: NDArray[np.uint8], codes: NDArray[np.uint8]) -> None:
         """Fold events into the rows."""
         self.revision += 1
-        fold_items(
-            self.layout, self.rows, item.astype(np.int64), ItemEvents(ts_ms, kind, codes[:, self._profile_columns])
-        )
+        events = ItemEvents(ts_ms, kind, codes[:, self._profile_columns])
+        self._changed.append(fold_items(self.layout, self.rows, item.astype(np.int64), events))

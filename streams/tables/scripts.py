@@ -50,8 +50,9 @@ sliced(1, #pairs_, function(i, j) redis.call('MSET', unpack(pairs_, i, j)) end)
     + _FENCE
 )
 
-# KEYS: meta, tombstones, row, push log, queue, leases, pushes of a shadow.  ARGV: user, erased ms, new ver, the row as it was read.
-# Reply: 0 when the row has changed, else bytes of the row, logs of pushes removed (0 to 2), 1 or 0 for queue and lease; tombstone before or ''.
+# KEYS: meta, tombstones, row, push log, queue, leases, pushes of a shadow.  ARGV: user, erased ms, new ver, the row as
+# it was read.  Reply: 0 when the row has changed, else bytes of the row, logs of pushes removed (0 to 2), 1 or 0 for
+# queue and lease; tombstone before or ''.
 ERASE = """
 local meta, erased, row, pushes, queue, leased, shadow = unpack(KEYS)
 local user, ms = ARGV[1], ARGV[2]

@@ -52,8 +52,8 @@ class Scoring:
         self.ranker.warm_up()
 
     def begin(self, users: NDArray[np.int64]) -> Callable[[], Scored]:
-        """One call's first half, from the rows on; the rest is returned."""
-        rows = self.replay.users[users]
+        """One call's first half, from the rows on; the rest is returned. The worker sorts users by length too."""
+        rows = self.replay.users[users[np.argsort(self.replay.users["history_n"][users], kind="stable")]]
         scene = np.concatenate((rows["scene"], np.full((len(users), 3), 3, np.uint8)), axis=1)
         requests = Requests([f"{u}" for u in users], user_view(self.replay.layout, rows, self.now_ms), scene)
         return self.ranker.begin(requests, self.replay.items, self.now_ms)
@@ -164,16 +164,20 @@ def _figures(name: str, scoring: Scoring) -> list[Figure]:
 
 def _stages(scored: Sequence[Scored]) -> list[Figure]:
     """Milliseconds a user of each stage, nothing else running."""
-    names = {"retrieve": "candidates", "collate": "counters and tensors", "forward": "the net"}
+    stages = {
+        "retrieve": ("candidates", None),
+        "collate": ("counters and tensors", (AT_MOST, 0.15)),
+        "forward": ("the net", None),
+    }
     return [
         figure(
             f"{stage}_cpu_ms_per_user",
             float(np.median([getattr(s, f"{stage}_ms") for s in scored])) / BATCH,
             "ms",
-            None,
+            budget,
             how,
         )
-        for stage, how in names.items()
+        for stage, (how, budget) in stages.items()
     ]
 
 

@@ -43,10 +43,10 @@ def test_every_item_is_found_where_it_was_put_and_nothing_else(puts: list[list[i
 def test_a_new_item_after_a_load_costs_no_copy_of_all_rows() -> None:
     arrays = ItemArrays(LAYOUT)
     arrays.put({f"i{number}": (None, None) for number in range(3_000)})
-    rows = arrays._rows
+    sums = arrays._sums
     for number in range(1_000):
         arrays.put({f"n{number}": (None, entry(f"n{number}", "new"))})
-    assert arrays._rows is rows
+    assert arrays._sums is sums
     assert arrays.find(np.array([item_code("n999"), item_code("gone")], np.uint64)).tolist() == [3_999, -1]
     assert np.isnan(arrays.price).all()
     assert arrays.in_stock.all()

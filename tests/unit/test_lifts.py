@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model_server.counters.items import scene_counters
+from model_server.counters.items import Seen, scene_codes, scene_counters
 from model_server.counters.names import scene_names
+from model_server.item_sums import ItemSums
 from model_server.retrieval.lifts import PRIOR, Lifts
 from streams.features.declaration import DEFAULT
-from streams.features.items import ItemEvents, ItemLayout, ItemView, fold_items, item_view
+from streams.features.items import ItemEvents, ItemLayout, fold_items
 
 T = 1_800_000_000_000
 FIELDS = DEFAULT.profile_names
@@ -20,22 +21,24 @@ FIRST = np.cumsum([0, *SIZES])
 class Shop(NamedTuple):
     """Items of categories i32[M] (-1 for none) as they are seen now."""
 
-    view: ItemView
+    sums: ItemSums
     category: np.ndarray
     categories: int
 
     @property
     def lifts(self) -> Lifts:
-        return Lifts(DEFAULT, self.view.profiles, self.category, self.categories)
+        return Lifts(DEFAULT, self.sums.profile(T), self.category, self.categories)
 
     def of(self, item: list[int], **scene: int) -> dict[str, np.ndarray]:
         """The scene counters of items for one user in this scene."""
         at, codes = np.array([item]), np.zeros((1, len(DEFAULT.scene_names)), np.uint8)
         for field, code in scene.items():
             codes[0, DEFAULT.scene_names.index(field)] = code
-        expected = self.lifts.expected(codes, self.category[at])
-        counted = scene_counters(DEFAULT, self.view, at, codes, *expected)[0]
-        return dict(zip(scene_names(DEFAULT), counted.T, strict=True))
+        fields, asked, items = np.arange(len(FIELDS)), scene_codes(DEFAULT, codes), np.arange(len(self.category))
+        expected = self.lifts.expected(fields, asked, self.category[at])
+        seen = Seen(self.sums, items, items.astype(np.int32), T, at)
+        counted = scene_counters(seen, fields, asked, *expected)[:, 0]
+        return dict(zip(scene_names(DEFAULT), counted, strict=True))
 
 
 def events(seed: int, count: int, items: int) -> tuple[np.ndarray, ItemEvents]:
@@ -51,7 +54,7 @@ def shop(item: np.ndarray, done: ItemEvents, category: list[int]) -> Shop:
     layout = ItemLayout(DEFAULT)
     rows = layout.empty(len(category))
     fold_items(layout, rows, item, done)
-    return Shop(item_view(layout, rows, T), np.array(category, np.int32), max(category) + 1)
+    return Shop(ItemSums.of(layout, rows), np.array(category, np.int32), max(category) + 1)
 
 
 def told(devices: dict[int, list[int]], category: list[int]) -> Shop:
@@ -125,16 +128,16 @@ def test_lifts_do_not_depend_on_the_order_of_the_items() -> None:
     turned = np.random.default_rng(3).permutation(300)
     place = np.argsort(turned)
     other = shop(place[item], done, category[turned].tolist())
-    assert any((profile % 1 != 0).any() for profile in one.view.profiles.values())  # counts that fade
+    assert (one.sums.profile(T) % 1 != 0).any()  # counts that fade
     assert one.lifts.share.tobytes() == other.lifts.share.tobytes()
     assert one.lifts.category.tobytes() == other.lifts.category.tobytes()
 
 
 def test_a_category_newer_than_the_lifts_counts_as_none() -> None:
     made = told({0: [PHONE] * 90, 1: [DESKTOP] * 60}, [0, 1])
-    scene = np.ones((1, len(DEFAULT.scene_names)), np.uint8)
-    share, above = made.lifts.expected(scene, np.array([[-1, 2, 9, 0]], np.int32))
-    assert share.shape == (1, len(FIELDS))
-    assert above.shape == (1, 4, len(FIELDS))
-    assert (above[0, :3] == 1).all()
-    assert above[0, 3, FIELDS.index("device")] > 1
+    code = np.ones((len(FIELDS), 1), np.int64)
+    share, above = made.lifts.expected(np.arange(len(FIELDS)), code, np.array([[-1, 2, 9, 0]], np.int32))
+    assert share.shape == (len(FIELDS), 1)
+    assert above.shape == (len(FIELDS), 1, 4)
+    assert (above[:, 0, :3] == 1).all()
+    assert above[FIELDS.index("device"), 0, 3] > 1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model_server.preparation import Preparation
-from model_server.retrieval.merge import Turns, merge, nearness
+from model_server.retrieval.merge import Turns, distinct, merge, nearness
 from model_server.retrieval.neighbours import Mapped, Neighbours
 from model_server.retrieval.pairs import Pairs, sorting, summed
 from model_server.retrieval.retriever import Quotas
@@ -28,13 +28,13 @@ def i32(rows: list[list[int]]) -> NDArray[np.int32]:
 
 def test_lists_take_turns_by_rank_and_the_fill_comes_last() -> None:
     turns = Turns([2, 3], 4)
-    merged = merge([i32([[7, 8]]), i32([[9, 7, 5]]), i32([[1, 2, 3, 4]])], turns, 6)
+    merged = merge(i32([[7, 8, 9, 7, 5, 1, 2, 3, 4]]), turns, 6)
     assert merged.item.tolist() == [[7, 9, 8, 5, 1, 2]]
 
 
 def test_every_list_leaves_its_rank_on_a_candidate() -> None:
     turns = Turns([2, 3], 4)
-    merged = merge([i32([[7, 8]]), i32([[9, 7, 5]]), i32([[1, 8, 3, 4]])], turns, 6)
+    merged = merge(i32([[7, 8, 9, 7, 5, 1, 8, 3, 4]]), turns, 6)
     near = dict(zip(merged.item[0].tolist(), merged.near[0].tolist(), strict=True))
     one, two = nearness(np.array([0, 1])).tolist()
     assert near[7] == [one, two, 0.0]
@@ -44,21 +44,22 @@ def test_every_list_leaves_its_rank_on_a_candidate() -> None:
 
 def test_a_user_with_few_lists_gets_padding() -> None:
     turns = Turns([2, 2], 2)
-    merged = merge([i32([[7, -1], [1, 2]]), i32([[-1, -1], [3, 4]]), i32([[-1, -1], [5, 6]])], turns, 4)
+    merged = merge(i32([[7, -1, -1, -1, -1, -1], [1, 2, 3, 4, 5, 6]]), turns, 4)
     assert merged.item.tolist() == [[7, -1, -1, -1], [1, 3, 2, 4]]
     assert merged.near[0, 1:].sum() == 0
 
 
 def test_of_two_places_in_one_list_the_better_counts() -> None:
     turns = Turns([3], 1)
-    merged = merge([i32([[4, 5, 4]]), i32([[-1]])], turns, 3)
+    merged = merge(i32([[4, 5, 4, -1]]), turns, 3)
     assert merged.near[0, 0, 0] == nearness(np.array([0]))[0]
 
 
-def test_pairs_answer_what_is_known_and_nothing_for_the_rest() -> None:
-    pairs = summed(np.array([3, 12, 3]), 10, {"n": np.array([1, 2, 4], np.float32)})
-    at = pairs.find(i32([[3, 5, -1], [2, 3, 2]]))
-    assert pairs.at(at, "n").tolist() == [[5, 0, 0], [2, 0, 2]]
+def test_of_pairs_that_repeat_the_sums_are_known() -> None:
+    user, item = np.array([0, 1, 0]), i32([[3, 2, 3]])[0]
+    pairs = summed(user, item, 10, {"n": np.array([1, 2, 4], np.float32)}, {"most": np.array([1, 2, 4], np.float32)})
+    assert (pairs.user.tolist(), pairs.column.tolist()) == ([0, 1], [3, 2])
+    assert (pairs.values["n"].tolist(), pairs.values["most"].tolist()) == ([5, 2], [4, 2])
     assert pairs.top(2, pairs.values["n"], 2).tolist() == [[3, -1], [2, -1]]
 
 
@@ -67,7 +68,7 @@ def test_pairs_answer_what_is_known_and_nothing_for_the_rest() -> None:
 )
 def test_the_best_of_a_user_are_those_of_a_full_sort_at_ties_too(known: dict[int, float], count: int) -> None:
     key = np.array(sorted(known), np.int64)
-    pairs = Pairs(key, 15, {"n": np.array([known[at] for at in key.tolist()], np.float32)})
+    pairs = Pairs(key // 15, key % 15, {"n": np.array([known[at] for at in key.tolist()], np.float32)})
     for user, top in enumerate(pairs.top(4, pairs.values["n"], count).tolist()):
         mine = sorted((-score, at % 15) for at, score in known.items() if at // 15 == user)
         assert [item for item in top if item >= 0] == [item for _, item in mine[:count]]
@@ -79,9 +80,15 @@ def test_keys_are_sorted_as_a_stable_sort_does(keys: list[int]) -> None:
     assert sorting(key).tolist() == np.argsort(key, kind="stable").tolist()
 
 
-def test_no_pairs_answer_nothing() -> None:
-    pairs = Pairs(np.empty(0, np.int64), 5, {"n": np.empty(0, np.float32)})
-    assert pairs.at(pairs.find(i32([[1, -1]])), "n").tolist() == [[0, 0]]
+def test_no_pairs_make_no_list() -> None:
+    assert Pairs.none("n").top(2, np.empty(0, np.float32), 2).tolist() == [[-1, -1], [-1, -1]]
+
+
+@given(st.lists(st.lists(st.integers(-1, 6), min_size=7, max_size=7), min_size=1, max_size=4), st.integers(1, 9))
+def test_distinct_items_stand_in_their_order(rows: list[list[int]], count: int) -> None:
+    for row, found in zip(rows, distinct(i32(rows), count).tolist(), strict=True):
+        wanted = list(dict.fromkeys(item for item in row if item >= 0))[:count]
+        assert found == wanted + [-1] * (count - len(wanted))
 
 
 class Walked:
@@ -218,7 +225,7 @@ def test_items_of_like_sessions_are_found_without_those_nobody_saw() -> None:
     )
     mapped = Mapped.of(built, np.array([10, 11, 12, -1, 14], np.int32), 20)
     alike = mapped.like_sessions(i32([[11, -1], [-1, -1]]))
-    assert alike.key.tolist() == [10, 11]
+    assert (alike.user.tolist(), alike.column.tolist()) == ([0, 0], [10, 11])
     assert alike.values["score"].tolist() == [1.0, 1.0]
 
 
@@ -227,4 +234,4 @@ def test_neighbours_of_nothing_are_none() -> None:
     built = build_neighbours(np.empty(0, np.uint64), empty, empty, np.empty(0, np.int32))
     mapped = Mapped.of(built, np.empty(0, np.int32), 3)
     together, following = mapped.covisited(i32([[0, 1]]))
-    assert len(together.key) == len(following.key) == len(mapped.like_sessions(i32([[0, 1]])).key) == 0
+    assert all(len(pairs.user) == 0 for pairs in (together, following, mapped.like_sessions(i32([[0, 1]]))))

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from model_server.attribution.owed import owed
+from model_server.attribution.parts import Known
 from model_server.bundle import ranker_of
 from model_server.counters.batch import CountedBatch
 from model_server.counters.groups import SCENE
-from model_server.evaluation.planted import DEVICES, WEATHERS, Planting, World, code_of
+from model_server.evaluation.planted import DEVICES, NULL, WEATHERS, Planting, World, code_of
 from model_server.evaluation.planted_log import log
 from model_server.preparation import look_now
 from model_server.ranker.device import Precision
@@ -26,6 +28,7 @@ from model_server.training.config import TrainConfig
 from model_server.training.progress import Silent
 from model_server.training.requests import Split
 from model_server.training.train import train
+from streams.features.calendar import Calendar
 from streams.features.declaration import DEFAULT
 from streams.features.view import UserView, user_view
 
@@ -234,3 +237,19 @@ def test_what_a_score_is_owed_to_sums_to_it_and_the_scene_has_its_share(served: 
             assert sum(owed.values()) == pytest.approx(np.log(final / (1 - final)), abs=1e-3)
             shares.append(owed[SCENE])
     assert np.abs(shares).max() > 0.1
+
+
+def test_what_was_planted_is_owed_more_than_fields_that_mean_nothing(served: Served) -> None:
+    """Of the scene, each user's share of a field is as large as it is meant to be: network and weekday mean nothing."""
+    layout, replay = served.replay.layout, served.replay
+    sums = dict.fromkeys(DEFAULT.scene_names, 0.0)
+    for user in range(6):
+        (blob,) = layout.pack(replay.users[user : user + 1])
+        known = Known(layout, Calendar("UTC"), replay.items, "u", bytes(blob), served.now_ms)
+        items = served.ranker.score(known.requests, replay.items, served.now_ms).item[0, [0, 5]].tolist()
+        for shares in owed(served.ranker, replay.items, known, items, most=8):
+            for part, share in shares.shares:
+                if part.sort == "scene":
+                    sums[part.name] += abs(share)
+    of_nothing = max(sums[field] for field in NULL)
+    assert min(sums[field] for field in ("device", "weather", "hour")) > of_nothing

@@ -1,11 +1,17 @@
 """What `kairos why` prints of grades: the candidate's in words and chances, the rule's in words."""
 
 import io
+import re
+from pathlib import Path
 
+import orjson
+import pytest
 from rich.console import Console
 
+from deploy import cli
 from model_server import why
 from model_server.decision_log import DecisionRecord
+from model_server.model_folder import make_current
 from model_server.why import readable
 from schemas.decisions import Chosen, Decision, Step
 from schemas.recommendations import Scores, Versions
@@ -47,3 +53,27 @@ def test_numbers_of_rules_are_in_the_unit_people_think_in() -> None:
     assert readable("quiet_hours", 1_350) == "22:30"
     assert (readable("opted_out", 0), readable("score", 0.123456)) == ("never", "0.1235")
     assert (readable("score", None), readable("stage", "word")) == ("never", "word")
+
+
+@pytest.mark.parametrize("options", [["--item", "i1"], ["--now", "--at", "1h"]])
+def test_options_that_do_not_go_together_are_refused(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["why", "u1", *options])
+    assert ended.value.code == 2
+    assert "--now" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_without_redis_or_a_model_that_can_score_a_sentence_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAIROS_REDIS", "redis://127.0.0.1:1/0")
+    assert cli.main(["why", "u1", "--now"]) == 1
+    assert re.match(
+        r"redis://127\.0\.0\.1:1 does not answer \(.+\): start it, or set KAIROS_REDIS", capsys.readouterr().err
+    )
+    make_current(tmp_path, "none-such", "train", 0)
+    monkeypatch.setenv("KAIROS_MODEL_DIR", str(tmp_path))
+    assert cli.main(["why", "u1", "--now", "--json"]) == 1
+    told = orjson.loads(capsys.readouterr().out)
+    assert (told["user"], told["items"], told["status"]) == ("u1", [], 1)
+    assert told["error"].startswith("The model in force cannot score here: ")
