@@ -15,6 +15,7 @@ EXTRA_OF = {
     "pyarrow": "train",
     "safetensors": "model",
     "scipy": "model",
+    "tensorboard": "train",
     "torch": "model",
     "transformers": "model",
     "truststore": "local",

@@ -70,7 +70,9 @@ class Encoder(nn.Module):
         self.gate = nn.Linear(d, d)
         self.same_item = nn.Parameter(torch.zeros(()))
         self.same_category = nn.Parameter(torch.zeros(()))
-        self.bert: nn.Module = BertModel(_config(shape), add_pooling_layer=False)  # type: ignore[no-untyped-call]
+        bert = BertModel(_config(shape), add_pooling_layer=False)  # type: ignore[no-untyped-call]
+        bert.embeddings.word_embeddings.requires_grad_(False)  # tokens come as vectors, and it learns nothing
+        self.bert: nn.Module = bert
         self.head = nn.Linear(d, 1, bias=False)
         for table in (self.word, self.category, self.kind, self.age, self.hour, self.scene):
             nn.init.normal_(table.weight, std=0.02)

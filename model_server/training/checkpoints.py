@@ -20,6 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model_server.ranker.device import device_of
+from model_server.training.mixed import Mixed
+from model_server.training.ranks import Ranks
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -67,53 +71,74 @@ class Work:
     net: Net
     optimiser: torch.optim.Optimizer
     generator: np.random.Generator
+    scaler: torch.amp.GradScaler
 
 
 class Checkpoints:
-    """Keeps the standing of every stage in a folder; without one it keeps nothing."""
+    """Keeps the standing of every stage in a folder; without one it keeps nothing.
 
-    def __init__(self, folder: Path | None = None, of: str = "") -> None:
-        self._folder, self._of = folder, of
+    Of several processes the first one alone has the folder, and what it holds goes to all of them.
+    """
+
+    def __init__(self, folder: Path | None = None, of: str = "", ranks: Ranks | None = None) -> None:
+        self._folder, self._of, self._ranks = folder, of, ranks or Ranks()
 
     @classmethod
-    def beside(cls, models: Path | None, dataset: Dataset, seed: int) -> Checkpoints:
-        """In the folder of the bundles, of a fit of this dataset under this seed."""
-        return cls() if models is None else cls(models / FOLDER, fingerprint(dataset, seed))
+    def beside(cls, models: Path | None, dataset: Dataset, seed: int, ranks: Ranks) -> Checkpoints:
+        """In the folder of the bundles, of a fit of this dataset by so many processes under this seed."""
+        if models is None:
+            return cls(ranks=ranks)
+        return cls(models / FOLDER, fingerprint(dataset, seed, ranks.world), ranks)
 
     def keep(self, stage: str, standing: Standing, work: Work) -> None:
         """Write down how far a stage is, in one step that a kill leaves whole."""
         from safetensors.torch import save_file
 
+        drawn = {f"chance.{rank}": state for rank, state in enumerate(self._ranks.gathered(torch.get_rng_state()))}
+        if torch.cuda.is_available():
+            states = self._ranks.gathered(torch.cuda.get_rng_state())
+            drawn |= {f"chance of cuda.{rank}": state for rank, state in enumerate(states)}
         if self._folder is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        numbers = {**dataclasses.asdict(replace(standing, weights={})), "chance": work.generator.bit_generator.state}
+        numbers = {
+            **dataclasses.asdict(replace(standing, weights={})),
+            "chance": work.generator.bit_generator.state,
+            "scaler": work.scaler.state_dict(),
+        }
         metadata = {"of": self._of, "at": json.dumps(numbers)}  # its integers have 128 bits
         path = self._folder / f"{stage}.safetensors"
         draft = path.with_suffix(".draft")
-        save_file(_tensors(standing, work), draft, metadata)
+        save_file(_whole({**_tensors(standing, work), **drawn}), draft, metadata)
         draft.replace(path)
 
     def take(self, stage: str, work: Work) -> Standing | None:
         """Bring `work` to where an interrupted fit of the same examples left it; None where there is none."""
-        from safetensors import SafetensorError, safe_open
+        from safetensors.torch import load
+
+        content = self._ranks.share(self._content(stage, work))
+        if not content:
+            return None
+        tensors, numbers = load(content), json.loads(_metadata(content)["at"])
+        _restore(work, tensors, numbers, self._ranks.rank)
+        epochs = tuple(Judged(**judged) for judged in numbers["epochs"])
+        before, best, kept = (numbers[name] for name in ("before", "best", "kept"))
+        return Standing(before, best, _part(tensors, "best."), kept, epochs)
+
+    def _content(self, stage: str, work: Work) -> bytes:
+        """The file of a stage, nothing where none is whole and of this fit."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
         if self._folder is None:
-            return None
+            return b""
         try:
-            with safe_open(self._folder / f"{stage}.safetensors", "pt") as file:
-                metadata = file.metadata()
-                if metadata["of"] != self._of:
-                    return None
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            content = (self._folder / f"{stage}.safetensors").read_bytes()
+            tensors, of = load(content), _metadata(content)["of"]
         except (OSError, SafetensorError):
-            return None
-        if _shapes(_part(tensors, "now.")) != _shapes(work.net.state_dict()):  # of another release
-            return None
-        numbers: dict[str, Any] = json.loads(metadata["at"])
-        _restore(work, tensors, numbers.pop("chance"))
-        epochs = tuple(Judged(**judged) for judged in numbers.pop("epochs"))
-        return Standing(**{**numbers, "epochs": epochs, "weights": _part(tensors, "best.")})
+            return b""
+        known = _shapes(_part(tensors, "now.")) == _shapes(work.net.state_dict())  # else of another release
+        return content if known and of == self._of else b""
 
     def clear(self) -> None:
         """Forget everything: the fit came to its end."""
@@ -121,11 +146,12 @@ class Checkpoints:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def fingerprint(dataset: Dataset, seed: int) -> str:
+def fingerprint(dataset: Dataset, seed: int, processes: int) -> str:
     """Another one for other examples, counters or settings."""
     digest = hashlib.blake2b(digest_size=16)
     settings = replace(dataset.config, model_dir=None, projection=None)
-    digest.update(repr((seed, settings, dataset.preparation.counters.names)).encode())
+    numbers = Mixed(settings.precision, device_of(settings.device)).name
+    digest.update(repr((seed, settings, numbers, processes, dataset.preparation.counters.names)).encode())
     for examples in (dataset.learn, dataset.valid):
         for part in _arrays(examples):
             digest.update(np.ascontiguousarray(part).data)
@@ -143,18 +169,27 @@ def _arrays(examples: Examples) -> tuple[np.ndarray[Any, Any], ...]:
 
 
 def _tensors(standing: Standing, work: Work) -> Weights:
-    """All of it under names; what shares memory is copied, which safetensors asks for."""
+    """Weights and optimiser under names."""
     tensors = {f"best.{name}": value for name, value in standing.weights.items()}
     tensors |= {f"now.{name}": value for name, value in copied(work.net).items()}
     for number, state in work.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
-    tensors["chance"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["chance of cuda"] = torch.cuda.get_rng_state()
+    return tensors
+
+
+def _whole(tensors: Weights) -> Weights:
+    """Copies: what shares memory safetensors does not write."""
     return {name: value.detach().clone().contiguous() for name, value in tensors.items()}
 
 
-def _restore(work: Work, tensors: Mapping[str, Tensor], chance: dict[str, Any]) -> None:
+def _metadata(content: bytes) -> dict[str, str]:
+    """What stands beside the tensors of a safetensors file."""
+    length = int.from_bytes(content[:8], "little")
+    found: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
+    return found
+
+
+def _restore(work: Work, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], rank: int) -> None:
     work.net.load_state_dict(_part(tensors, "now."))
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _part(tensors, "optimiser.").items():
@@ -162,10 +197,11 @@ def _restore(work: Work, tensors: Mapping[str, Tensor], chance: dict[str, Any]) 
         state.setdefault(int(number), {})[field] = value
     groups = work.optimiser.state_dict()["param_groups"]
     work.optimiser.load_state_dict({"state": state, "param_groups": groups})
-    work.generator.bit_generator.state = chance
-    torch.set_rng_state(tensors["chance"])
-    if "chance of cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["chance of cuda"])
+    work.generator.bit_generator.state = numbers["chance"]
+    work.scaler.load_state_dict(numbers["scaler"])
+    torch.set_rng_state(tensors[f"chance.{rank}"])
+    if (drawn := tensors.get(f"chance of cuda.{rank}")) is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(drawn)
 
 
 def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:

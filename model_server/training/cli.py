@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from model_server.training import asked, reading
+from model_server.training import asked, curves, reading
+from model_server.training.launch import in_company, launch
 from model_server.training.progress import Bars
 from streams.service import settings
+from streams.service.arguments import whole_number
 from streams.service.settings import setting
 
 if TYPE_CHECKING:
     import argparse
 
     from model_server.training.config import TrainConfig
+    from model_server.training.ranks import Ranks
     from model_server.training.recorded import Recorded
     from model_server.training.train import Trained
     from streams.features.declaration import Declaration
@@ -35,6 +38,16 @@ class TrainSettings(asked.LearnSettings):
     model_dir: str | None = setting("KAIROS_MODEL_DIR", "Folder of model bundles; made if need be.", default=None)
 
 
+class Task(NamedTuple):
+    """What to learn from, how, and who is told of it."""
+
+    recorded: Recorded
+    declaration: Declaration
+    config: TrainConfig
+    bars: Bars
+    drawn: curves.Curves | None
+
+
 class Learned(NamedTuple):
     """A training, its report, what to say of it in lines, and whether it is held back from coming into force."""
 
@@ -46,9 +59,7 @@ class Learned(NamedTuple):
 
 def main(argv: list[str]) -> int:
     """Run the command; 0 when a bundle was written, 1 when nothing was learned or a gate holds the bundle back."""
-    from rich.console import Console
-
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(argv)
     if reading.missing(arguments):
         return 1
     read = settings.read(TrainSettings, os.environ)
@@ -56,23 +67,49 @@ def main(argv: list[str]) -> int:
     if folder is None:
         print("Say where the bundle goes: --out DIR or KAIROS_MODEL_DIR.", file=sys.stderr)
         return 2
+    asked.look_for(NEEDED if arguments.tensorboard is None else (*NEEDED, *curves.NEEDED))
+    if in_company():
+        return _together(arguments, read, folder)
+    if arguments.processes > 1:
+        return launch((sys.executable, *sys.orig_argv[1:]), arguments.processes)
+    return _train(arguments, read, folder)
+
+
+def _together(arguments: argparse.Namespace, read: TrainSettings, folder: Path) -> int:
+    """As one of several: the first does everything, the others take part in the fit. Raises RanksError."""
+    from model_server.training.plan import assist
+    from model_server.training.ranks import joined
+
+    with joined(arguments.device) as ranks:
+        if ranks.rank == 0:
+            return _train(arguments, read, folder, ranks)
+        assist(ranks, arguments.device)
+    return 0
+
+
+def _train(arguments: argparse.Namespace, read: TrainSettings, folder: Path, ranks: Ranks | None = None) -> int:
+    from rich.console import Console
+
     declaration, bars = read.declaration, Bars(Console())
-    asked.look_for(NEEDED)
     recorded = reading.recorded(arguments, read.connections, read.zone, declaration, bars)
     if recorded is None:
         return 1
     test = arguments.test if arguments.test is not None else (0.0 if arguments.events is None else 0.2)
-    config = replace(asked.config(arguments, test), text=read.text, model_dir=folder)
-    learned = _learned(recorded, declaration, config, folder if arguments.incremental else None, bars)
+    config = asked.config(arguments, test)
+    config = replace(config, text=read.text, model_dir=folder, precision=arguments.precision)
+    drawn = None if arguments.tensorboard is None else curves.Curves(arguments.tensorboard, _now())
+    learned = _learned(
+        Task(recorded, declaration, config, bars, drawn), folder if arguments.incremental else None, ranks
+    )
     if learned is None:
         return 1
+    if drawn is not None:
+        drawn.finished(learned.told, learned.lines, config)
     _keep(learned, folder, bars, arguments.report, promote=not (arguments.no_promote or learned.held))
     return int(learned.held)
 
 
-def _learned(
-    recorded: Recorded, declaration: Declaration, config: TrainConfig, before: Path | None, bars: Bars
-) -> Learned | None:
+def _learned(task: Task, before: Path | None, ranks: Ranks | None) -> Learned | None:
     """A training from nothing, or from the bundle in force in the folder `before`; None after saying why not."""
     from model_server.bundle import BundleError
     from model_server.text.back_end import TextError
@@ -81,27 +118,29 @@ def _learned(
 
     try:
         if before is not None:
-            return _gone_on(recorded, declaration, config, before, bars)
-        trained = train(recorded, declaration, config, bars)
+            return _gone_on(task, before)
+        trained = train(*task, ranks)
     except (TrainingError, BundleError, TextError, OSError) as error:
         print(error, file=sys.stderr)
         return None
-    told = report.report(trained, recorded, config.seed)
+    told = report.report(trained, task.recorded, task.config.seed)
     return Learned(trained, told, report.sentences(told))
 
 
-def _gone_on(recorded: Recorded, declaration: Declaration, config: TrainConfig, folder: Path, bars: Bars) -> Learned:
+def _gone_on(task: Task, folder: Path) -> Learned:
     """`--incremental`. Raises TrainingError, BundleError, TextError and OSError."""
     from model_server.bundle import BundleError, load
     from model_server.model_folder import current_version
     from model_server.training import incremental_report, report
     from model_server.training.incremental import IncrementalConfig, go_on
 
+    recorded, declaration, config, bars, drawn = task
     version = current_version(folder)
     if version is None:
         message = f"No bundle of {folder} is in force to go on from: run `kairos train` first."
         raise BundleError(message)
-    continued = go_on(recorded, declaration, load(folder, version, declaration), IncrementalConfig(config), bars)
+    bundle = load(folder, version, declaration)
+    continued = go_on(recorded, declaration, bundle, IncrementalConfig(config), bars, drawn)
     facts = incremental_report.facts(continued, version)
     told = {**report.report(continued.trained, recorded, config.seed), "incremental": facts}
     return Learned(continued.trained, told, incremental_report.sentences(facts), held=bool(continued.why_not))
@@ -132,6 +171,18 @@ def _write(path: Path | None, told: dict[str, Any]) -> None:
         path.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
 
 
+def _now() -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+
+
+def _parsed(argv: list[str]) -> argparse.Namespace:
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.incremental and (arguments.processes > 1 or in_company()):
+        parser.error("--incremental learns from little, in one process")
+    return arguments
+
+
 def _parser() -> argparse.ArgumentParser:
     about = "Learn the ranker from a behaviour log or from what the topics hold, and write a bundle."
     made = asked.parser("train", about, TrainSettings, quick="within a minute: fewer lists, fewer passes")
@@ -145,5 +196,15 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--no-promote", action="store_true", help="write the bundle and leave in force what is")
     made.add_argument(
         "--report", type=Path, metavar="FILE", help="write the report as JSON, e.g. build/train-shop.json"
+    )
+    made.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write its curves there, for TensorBoard")
+    made.add_argument(
+        "--processes", type=whole_number, default=1, metavar="N", help="of this machine, each with a device of its own"
+    )
+    made.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="numbers it learns in: on a CPU auto is float32, on CUDA 16 bits beside float32",
     )
     return made

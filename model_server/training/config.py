@@ -8,6 +8,7 @@ from pathlib import Path
 from model_server.text.back_end import Wish
 from model_server.text.projection import Projection
 from model_server.training.cascade import HeadSettings
+from model_server.training.mixed import Wish as Numbers
 from model_server.training.requests import Split
 from model_server.training.stages import StageSettings
 
@@ -20,6 +21,7 @@ class TrainConfig:
 
     `lists`, `valid`, `test`: most requests of each kind, the newest ones. `renewals`: how often in all co-visited items
     are built anew while examples are made (but not more than daily). `words`: events an item needs for a trained id.
+    `precision`: numbers of the fit alone; valid is scored, and the heads are fitted, in float32.
     `threads`: of torch, 0 for as many as cores are idle; equal numbers bit for bit need an equal count of them.
     `text`: the back end for titles; `projection`: that of a bundle at hand, by which titles are read as it reads them;
     `model_dir`: where vectors of titles are kept.
@@ -45,6 +47,7 @@ class TrainConfig:
     )
     heads: HeadSettings = field(default_factory=HeadSettings)
     device: str = "auto"
+    precision: Numbers = "auto"
     threads: int = 0
     text: Wish = "none"
     projection: Projection | None = None

@@ -25,14 +25,17 @@ from model_server.selection import Calibration
 from model_server.training.dataset import TrainingError, dataset_of, words_before
 from model_server.training.drift import Drift, drifts
 from model_server.training.gate import Gate, passed, side
+from model_server.training.mixed import Mixed
+from model_server.training.plan import Stages
 from model_server.training.slices import Slicing, new_moments
-from model_server.training.stages import METRIC, Judge, Judgement, StageSettings, batches, one_pass
-from model_server.training.train import Stages, Trained, finished, judge_of
+from model_server.training.stages import METRIC, Judge, Judgement, Passed, StageSettings, batches, one_pass
+from model_server.training.train import Trained, finished, judge_of
 
 if TYPE_CHECKING:
     from model_server.bundle import Bundle
     from model_server.evaluation.ranker import Score
     from model_server.training.config import TrainConfig
+    from model_server.training.curves import Curves
     from model_server.training.dataset import Dataset
     from model_server.training.examples import Examples
     from model_server.training.progress import Progress
@@ -91,7 +94,12 @@ def learned_until_ms(bundle: Bundle) -> int:
 
 
 def go_on(
-    recorded: Recorded, declaration: Declaration, bundle: Bundle, config: IncrementalConfig, progress: Progress
+    recorded: Recorded,
+    declaration: Declaration,
+    bundle: Bundle,
+    config: IncrementalConfig,
+    progress: Progress,
+    curves: Curves | None = None,
 ) -> Continued:
     """Go on from `bundle` with what is new in a whole log. Deterministic under the seed. Raises TrainingError."""
     since_ms = learned_until_ms(bundle)
@@ -106,7 +114,7 @@ def go_on(
         raise TrainingError(text)
     valid, gate = judge_of(dataset, dataset.valid), judge_of(dataset, _gate_of(dataset))
     score = Bundled(bundle).fit(Task(dataset), 0, lambda _: None)[f"bundle {bundle.version}"].score
-    net, judgement, seconds = _learned(dataset, bundle, config, valid, progress)
+    net, judgement, seconds = _learned(dataset, bundle, config, valid, progress, curves)
     trained = finished(dataset, Stages({STAGE: net}, [judgement], {STAGE: seconds}), progress)
     user = chosen.moments.user[chosen.test]
     in_force = side(gate, np.asarray(score(gate.examples), np.float32), Calibration(*bundle.calibrations["net"]))
@@ -138,7 +146,12 @@ def grown(net: Net, words: U64, more: U64) -> Net:
 
 
 def _learned(
-    dataset: Dataset, bundle: Bundle, config: IncrementalConfig, valid: Judge, progress: Progress
+    dataset: Dataset,
+    bundle: Bundle,
+    config: IncrementalConfig,
+    valid: Judge,
+    progress: Progress,
+    curves: Curves | None,
 ) -> tuple[Net, Judgement, float]:
     """The net after some passes, its weights averaged on the way; what that did on valid; CPU seconds."""
     assert bundle.shape is not None and bundle.weights is not None  # noqa: S101, PT018
@@ -154,10 +167,12 @@ def _learned(
     steps = passes * -(-len(learn) // stage.batch)
     fading = get_ema_multi_avg_fn(1 - 1 / max(1.0, config.averaged * steps))  # type: ignore[no-untyped-call]
     average = AveragedModel(net, multi_avg_fn=fading)
-    generator = np.random.default_rng(config.train.seed)
+    generator, mixed = np.random.default_rng(config.train.seed), Mixed(config.train.precision, valid.device)
     for number in range(1, passes + 1):
-        lists = batches(learn, stage.batch, valid.history, valid.device, generator)
-        loss = one_pass(net, lists, optimiser, lambda: average.update_parameters(net))
+        lists = batches(learn, stage.batch, valid, generator)
+        loss, norm = one_pass(net, lists, optimiser, mixed, stepped=lambda: average.update_parameters(net))
+        if curves is not None:
+            curves.passed(Passed(STAGE, number, passes, loss, np.nan, stage.rate, norm))
         progress.says(f"{STAGE:<12} pass {number:>2} of {passes:<2}  loss {loss:.4f}")
     averaged = cast("Net", average.module)
     after = valid.value(averaged)

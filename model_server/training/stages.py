@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from model_server.evaluation.metrics import means, ranked
 from model_server.ranker.lists import Lists, collate
 from model_server.ranker.net import Net
 from model_server.training.checkpoints import Checkpoints, Judged, Standing, Work, copied
+from model_server.training.mixed import Mixed, Wish
+from model_server.training.ranks import Ranks
 
 if TYPE_CHECKING:
     from model_server.counters.batch import CountedBatch
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 F32 = NDArray[np.float32]
 METRIC = "ndcg@10"
+ALONE = Ranks()
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Judge:
         self, examples: Examples, popularity: F32, history: int, device: torch.device, batch: int = 64
     ) -> None:
         self.examples = examples
-        self._popularity = popularity
+        self.popularity = popularity
         self.history = history
         self.device = device
         self._batch = batch
@@ -69,9 +72,10 @@ class Judge:
         """Scores f32[N, C]; padding scores the lowest finite number."""
         return scores_of(net, self.examples.batch, self.history, self.device, self._batch)
 
-    def value(self, net: Net) -> float:
-        """Mean NDCG@10."""
-        return self.value_of(self.scores(net))
+    def value(self, net: Net, ranks: Ranks = ALONE) -> float:
+        """Mean NDCG@10; each of the processes scores a part, and all hear the same number."""
+        batch = self.examples.batch
+        return ranks.agreed(self.value_of(scores_of(net, batch, self.history, self.device, self._batch, ranks)))
 
     def value_of(self, scores: F32) -> float:
         """Mean NDCG@10 of given scores f32[N, C]."""
@@ -81,18 +85,20 @@ class Judge:
     def metrics_of(self, scores: NDArray[np.number[Any]]) -> dict[str, NDArray[np.float64]]:
         """Every metric of every request."""
         examples = self.examples
-        return ranked(scores, self._popularity, examples.batch.item, examples.label, examples.wanted)
+        return ranked(scores, self.popularity, examples.batch.item, examples.label, examples.wanted)
 
 
-def scores_of(net: Net, batch: CountedBatch, history: int, device: torch.device, size: int = 64) -> F32:
+def scores_of(
+    net: Net, batch: CountedBatch, history: int, device: torch.device, size: int = 64, ranks: Ranks = ALONE
+) -> F32:
     """Scores f32[N, C] of a whole batch, `size` users at a time; padding scores the lowest finite number."""
     net.eval()
-    parts = []
+    scores = np.zeros(batch.item.shape, np.float32)
     with torch.inference_mode():
-        for start in range(0, batch.size, size):
+        for start in ranks.part(np.arange(0, batch.size, size)).tolist():
             rows = np.arange(start, min(start + size, batch.size))
-            parts.append(net(collate(batch, rows, history).to(device)).float().cpu().numpy())
-    return np.concatenate(parts)
+            scores[rows] = net(collate(batch, rows, history).to(device)).float().cpu().numpy()
+    return ranks.summed(scores)
 
 
 def hidden_of(net: Net, batch: CountedBatch, history: int, device: torch.device, size: int = 64) -> tuple[F32, F32]:
@@ -108,27 +114,46 @@ def hidden_of(net: Net, batch: CountedBatch, history: int, device: torch.device,
     return np.concatenate(scores), np.concatenate(hidden)
 
 
-class Fit:
-    """Fits the stages of one net, one after the other; `tick` hears (stage, epoch, epochs, value on valid).
+class Passed(NamedTuple):
+    """What one pass came to: mean loss of a list, value on valid, rate, and the mean norm of a step's gradients.
 
-    A stage goes on where `checkpoints` has it, and tells them of every epoch.
+    `again`: it was done before an interruption, and its norm is not known any more.
+    """
+
+    stage: str
+    epoch: int
+    epochs: int
+    loss: float
+    valid: float
+    rate: float
+    norm: float
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Around:
+    """What surrounds a fit: who hears of its passes, where they are kept, the other processes, in which numbers."""
+
+    tick: Callable[[Passed], object] = lambda _: None
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    ranks: Ranks = ALONE
+    precision: Wish = "float32"
+
+
+class Fit:
+    """Fits the stages of one net, one after the other.
+
+    A stage goes on where the checkpoints have it, and tells them of every epoch.
     """
 
     def __init__(
-        self,
-        net: Net,
-        train: Examples,
-        judge: Judge,
-        generator: np.random.Generator,
-        tick: Callable[[str, int, int, float], object] = lambda *_: None,
-        checkpoints: Checkpoints | None = None,
+        self, net: Net, train: Examples, judge: Judge, generator: np.random.Generator, around: Around | None = None
     ) -> None:
         self.net = net
         self._train = train
         self._judge = judge
         self._generator = generator
-        self._tick = tick
-        self._checkpoints = checkpoints or Checkpoints()
+        self._around = around or Around()
 
     def stage(
         self,
@@ -138,61 +163,90 @@ class Fit:
         held: list[torch.nn.Parameter],
     ) -> Judgement:
         """Train `fresh` at the stage's rate, `held` at `slower` times it; keep the best epoch, epoch 0 takes part."""
-        judge = self._judge
+        judge, around = self._judge, self._around
+        ranks, tick = around.ranks, around.tick
         optimiser = torch.optim.AdamW(
             [{"params": fresh, "lr": settings.rate}, {"params": held, "lr": settings.rate * settings.slower}],
             weight_decay=settings.decay,
         )
-        work = Work(self.net, optimiser, self._generator)
-        standing = self._checkpoints.take(name, work)
+        mixed, parallel = Mixed(around.precision, judge.device), ranks.parallel(self.net)
+        work = Work(self.net, optimiser, self._generator, mixed.scaler)
+        standing = around.checkpoints.take(name, work)
         if standing is None:
-            before = judge.value(self.net)
+            before = judge.value(self.net, ranks)
             standing = Standing(before, before, copied(self.net))
         epochs = settings.epochs(len(self._train))
+        for judged in standing.epochs:
+            tick(Passed(name, judged.epoch, epochs, judged.loss, judged.valid, settings.rate, np.nan, again=True))
         for epoch in range(len(standing.epochs) + 1, epochs + 1):
-            lists = batches(self._train, settings.batch, judge.history, judge.device, self._generator)
-            loss = one_pass(self.net, lists, optimiser)
-            standing = standing.after(loss, judge.value(self.net), self.net)
-            self._checkpoints.keep(name, standing, work)
-            self._tick(name, epoch, epochs, standing.epochs[-1].valid)
+            lists = batches(self._train, settings.batch, judge, self._generator, ranks)
+            loss, norm = one_pass(parallel, lists, optimiser, mixed, ranks)
+            standing = standing.after(loss, judge.value(self.net, ranks), self.net)
+            around.checkpoints.keep(name, standing, work)
+            tick(Passed(name, epoch, epochs, loss, standing.epochs[-1].valid, settings.rate, norm))
         self.net.load_state_dict(standing.weights)
         return Judgement(name, standing.kept, standing.before, standing.best, standing.epochs)
 
 
+class Batch(NamedTuple):
+    """B lists, what was taken of each, what each weighs f32[B], and the weight of the batch over all processes."""
+
+    lists: Lists
+    label: Tensor
+    weight: Tensor
+    whole: float
+
+
 def batches(
-    examples: Examples, size: int, history: int, device: torch.device, generator: np.random.Generator
-) -> Iterator[tuple[Lists, Tensor]]:
-    """All lists once, `size` at a time, in an order of chance, with what was taken of each."""
+    examples: Examples, size: int, judge: Judge, generator: np.random.Generator, ranks: Ranks = ALONE
+) -> Iterator[Batch]:
+    """All lists once, `size` at a time, in an order of chance; of each batch the part of this process.
+
+    Who has no part in a small batch has a list of it that weighs nothing: all take every step.
+    """
     order = generator.permutation(len(examples))
     for start in range(0, len(order), size):
-        rows = np.sort(order[start : start + size])
-        label = torch.from_numpy(examples.label[rows]).to(device)
-        yield collate(examples.batch, rows, history).to(device), label
+        whole = np.sort(order[start : start + size])
+        part = ranks.part(whole)
+        rows = part if len(part) else whole[:1]
+        weight = torch.full((len(rows),), float(len(part) > 0))
+        lists = collate(examples.batch, rows, judge.history).to(judge.device)
+        label = torch.from_numpy(examples.label[rows]).to(judge.device)
+        yield Batch(lists, label, weight.to(judge.device), float(len(whole)))
 
 
 def one_pass(
-    net: Net,
-    lists: Iterable[tuple[Lists, Tensor]],
+    net: torch.nn.Module,
+    lists: Iterable[Batch],
     optimiser: torch.optim.Optimizer,
+    mixed: Mixed,
+    ranks: Ranks = ALONE,
     stepped: Callable[[], object] = lambda: None,
-) -> float:
-    """Learn from each batch of lists once; `stepped` hears of every step. The mean loss of a list."""
+) -> tuple[float, float]:
+    """Learn from each batch of lists once; `stepped` hears of every step.
+
+    The mean loss of a list over all processes, and the mean norm of a step's gradients.
+    """
     net.train()
-    total, seen = 0.0, 0
-    for batch, label in lists:
-        loss = listwise_loss(net(batch), batch.real, label)
-        net.zero_grad(set_to_none=True)  # of what this stage leaves alone too: the norm below is over all
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
+    losses, weights, norms = [], [], []
+    for batch in lists:
+        with mixed.products():
+            score = net(batch.lists)
+        loss = (listwise_loss(score, batch.lists.real, batch.label) * batch.weight).sum()
+        # The mean of the processes' gradients is to be that of the mean over the whole batch, however it was parted.
+        norms.append(mixed.step(loss * ranks.world / batch.whole, net, optimiser))
         stepped()
-        total += float(loss.detach()) * len(label)
-        seen += len(label)
-    return total / max(seen, 1)
+        losses.append(loss.detach())
+        weights.append(batch.weight.sum())
+    if not losses:
+        return 0.0, 0.0
+    sums = torch.stack((torch.stack(losses), torch.stack(weights))).double().sum(1).cpu().numpy()
+    total, seen = ranks.summed(sums)
+    return float(total / seen), float(torch.stack(norms).mean())
 
 
 def listwise_loss(score: Tensor, real: Tensor, label: Tensor) -> Tensor:
-    """Cross entropy of the softmax over each list against a target uniform over what was taken."""
+    """Cross entropy f32[B] of the softmax over each list against a target uniform over what was taken."""
     likely = torch.log_softmax(score.float().masked_fill(~real, -1e9), dim=1)
     target = label.float() / label.sum(1, keepdim=True).clamp(min=1)
-    return -(target * likely).sum(1).mean()
+    return -(target * likely).sum(1)

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import copy
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from model_server.blend import Blend, best_blend, default_blend, fit_blend
 from model_server.evaluation.metrics import Ndcg, means
-from model_server.ranker.cores import idle_threads
 from model_server.ranker.device import device_of, use_threads
-from model_server.ranker.encoder import Encoder, EncoderShape
-from model_server.ranker.net import STAGES, Net, NetShape
 from model_server.selection import Calibration, fit_calibration
 from model_server.training.asof import neighbours_before
 from model_server.training.baselines import Metrics, baselines
 from model_server.training.checkpoints import Checkpoints
 from model_server.training.dataset import Chosen, Dataset, TrainingError, build_dataset, choose
 from model_server.training.heads import Graded, fit_heads
+from model_server.training.plan import Stages, fit_stages
 from model_server.training.sides import fit_sides
-from model_server.training.stages import Fit, Judge, Judgement, hidden_of
+from model_server.training.stages import ALONE, Judge, Judgement, Passed, hidden_of
 
 if TYPE_CHECKING:
     from model_server.preparation import Preparation
+    from model_server.ranker.net import Net
     from model_server.retrieval.neighbours import Neighbours
     from model_server.training.config import TrainConfig
+    from model_server.training.curves import Curves
     from model_server.training.examples import Examples
     from model_server.training.heads import Scorer
     from model_server.training.progress import Progress
+    from model_server.training.ranks import Ranks
     from model_server.training.recorded import Recorded
     from streams.features.declaration import Declaration
 
@@ -48,19 +46,6 @@ class Bar(NamedTuple):
 
     name: str
     value: float
-
-
-class Stages(NamedTuple):
-    """The net as each stage left it, the guard's verdict on each, and the CPU seconds up to the end of each."""
-
-    nets: dict[str, Net]
-    judgements: list[Judgement]
-    seconds: dict[str, float]
-
-    @property
-    def net(self) -> Net:
-        """The net after the last stage."""
-        return self.nets[self.judgements[-1].stage]
 
 
 @dataclass(frozen=True)
@@ -104,16 +89,30 @@ class Trained:
         return self.dataset.preparation
 
 
-def train(recorded: Recorded, declaration: Declaration, config: TrainConfig, progress: Progress) -> Trained:
+def train(
+    recorded: Recorded,
+    declaration: Declaration,
+    config: TrainConfig,
+    progress: Progress,
+    curves: Curves | None = None,
+    ranks: Ranks | None = None,
+) -> Trained:
     """Train on a whole log, from where the same training was interrupted. Deterministic under `config.seed`.
 
-    Raises TrainingError.
+    `ranks`: of several processes the first one alone comes here, the others `assist`. Raises TrainingError, RanksError.
     """
-    use_threads(config.threads or idle_threads())
+    ranks = ranks or ALONE
+    use_threads(ranks.threads(config.threads))
     dataset = build_dataset(recorded, declaration, config, progress)
-    valid = judge_of(dataset, dataset.valid)
-    kept = Checkpoints.beside(config.model_dir, dataset, config.seed)
-    stages = fit_stages(dataset, dataset.learn, valid, config.seed, lambda *told: progress.says(_told(*told)), kept)
+    valid, kept = judge_of(dataset, dataset.valid), Checkpoints.beside(config.model_dir, dataset, config.seed, ranks)
+
+    def tick(passed: Passed) -> None:
+        if curves is not None:
+            curves.passed(passed)
+        if not passed.again:
+            progress.says(_told(passed))
+
+    stages = fit_stages(dataset, dataset.learn, valid, config.seed, tick, kept, ranks)
     trained = finished(dataset, stages, progress)
     kept.clear()
     return trained
@@ -192,66 +191,10 @@ def fitted_blend(dataset: Dataset) -> Blend:
     return best_blend(valid.batch.near, (start, likeliest), value)
 
 
-def fit_stages(
-    dataset: Dataset,
-    learn: Examples,
-    judge: Judge,
-    seed: int,
-    tick: Callable[[str, int, int, float], object] = lambda *_: None,
-    checkpoints: Checkpoints | None = None,
-) -> Stages:
-    """The stages on `learn`, chosen by `judge`; the encoder is taken off again where it was not kept."""
-    torch.manual_seed(seed)
-    config, names, began = dataset.config, dataset.preparation.counters.names, time.process_time()
-    net = Net(NetShape(len(names))).to(judge.device)
-    net.base.learn_scales(_sample(learn, seed))
-    fit = Fit(net, learn, judge, np.random.default_rng(seed), tick, checkpoints)
-    linear, base = list(net.base.linear.parameters()), list(net.base.net.parameters())
-    stages = Stages({}, [], {})
-
-    def done(judgement: Judgement) -> None:
-        stages.judgements.append(judgement)
-        stages.nets[judgement.stage] = copy.deepcopy(net)
-        stages.seconds[judgement.stage] = time.process_time() - began
-
-    done(fit.stage(STAGES[0], config.linear, linear, []))
-    done(fit.stage(STAGES[1], config.net, [*base, *linear], []))
-    if config.encoder is not None:
-        shape = _encoder_shape(dataset.declaration, config, dataset.preparation)
-        net.shape, net.encoder = replace(net.shape, encoder=shape), Encoder(shape).to(judge.device)
-        verdict = fit.stage(STAGES[2], config.encoder, list(net.encoder.parameters()), [*base, *linear])
-        if verdict.kept == 0:
-            net.shape, net.encoder = replace(net.shape, encoder=None), None
-        done(verdict)
-    return stages
-
-
 def _calibrated(examples: Examples, scores: F32) -> Calibration:
     return fit_calibration(scores, examples.batch.item >= 0, examples.label)
 
 
-def _told(stage: str, epoch: int, epochs: int, value: float) -> str:
-    return f"{stage:<12} pass {epoch:>2} of {epochs:<2}  NDCG@10 on valid {value:.4f}"
-
-
-def _sample(learn: Examples, seed: int, most: int = 100_000) -> F32:
-    """Counters f32[N, F] of real candidates, at most `most` of them."""
-    real = np.flatnonzero((learn.batch.item >= 0).reshape(-1))
-    if len(real) > most:
-        real = np.random.default_rng(seed).choice(real, most, replace=False)
-    flat = learn.batch.counters.reshape(-1, learn.batch.counters.shape[2])
-    sampled: F32 = flat[real]
-    return sampled
-
-
-def _encoder_shape(declaration: Declaration, config: TrainConfig, preparation: Preparation) -> EncoderShape:
-    return EncoderShape(
-        features=len(preparation.counters.names),
-        words=len(preparation.words) + 1,
-        kinds=len(declaration.kinds),
-        window_kinds=len(declaration.window_kinds),
-        windows=len(declaration.windows),
-        scene_sizes=declaration.scene_sizes,
-        history=config.history,
-        hidden=config.hidden,
-    )
+def _told(passed: Passed) -> str:
+    stage, epoch, epochs = passed.stage, passed.epoch, passed.epochs
+    return f"{stage:<12} pass {epoch:>2} of {epochs:<2}  NDCG@10 on valid {passed.valid:.4f}"
