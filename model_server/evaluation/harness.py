@@ -55,10 +55,10 @@ class EvaluateConfig:
 
 @dataclass
 class Outcome:
-    """What a ranker came to on test: metrics of each request f64[N] as means over its seeds, and the rest as means.
+    """What a ranker came to on test: metrics of each seed and request f64[S, N], and the rest as means over its seeds.
 
-    `by_seed`: mean NDCG@10 of each seed; `valid`: that on valid, by which rankers may be chosen. `context`: by scene
-    field, 1 where the right scene scored higher than the wrong one, .5 where alike. `fit_s`, `ms_a_user`: CPU.
+    `by_seed`: mean NDCG@10 of each seed; `valid`: that on valid, by which rankers may be chosen. `context` f64[S, n]:
+    by scene field, 1 where the right scene scored higher than the wrong one, .5 where alike. `fit_s`, `ms_a_user`: CPU.
     `scores`: that of each seed. `chances`: what its heads came to with the first seed.
     """
 
@@ -113,7 +113,7 @@ def evaluate(
     test = checked(dataset)
     task = Task(dataset, threads)
     for name in PLACEBOS if config.scene else ():
-        with progress.step(f"examples: {name}", len(dataset.learn)) as tick:
+        with progress.step(f"examples: {name}", len(dataset.learn) + len(dataset.valid)) as tick:
             task.placebos[name] = placebo(dataset, name, config.train.seed, tick)
     most = min(config.contrasts, len(test))
     with progress.step("examples: wrong scenes", most) as tick:
@@ -204,7 +204,7 @@ def _judge(outcome: Outcome, fitted: Fitted, task: Task, test: Examples, took: f
     outcome.by_seed.append(means(metrics)["ndcg@10"])
     outcome.valid += task.value(fitted.score) / outcome.seeds
     outcome.chosen.append(fitted.chosen)
-    _add(outcome.metrics, metrics, outcome.seeds)
+    _append(outcome.metrics, metrics)
     for name, value in shown.items():
         outcome.shown[name] = outcome.shown.get(name, 0.0) + value / outcome.seeds
     outcome.fit_s += (took if fitted.fit_s is None else fitted.fit_s) / outcome.seeds
@@ -215,12 +215,12 @@ def _judge_context(outcome: Outcome, score: Score, found: Sequence[Contrast]) ->
     for contrast in found:
         right, wrong = score(contrast.right)[:, 0], score(contrast.wrong)[:, 0]
         won = np.where(right == wrong, 0.5, right > wrong)
-        _add(outcome.context, {contrast.field: won}, outcome.seeds)
+        _append(outcome.context, {contrast.field: won})
 
 
-def _add(total: dict[str, F64], values: Mapping[str, F64], seeds: int) -> None:
+def _append(by_seed: dict[str, F64], values: Mapping[str, F64]) -> None:
     for name, value in values.items():
-        total[name] = total.get(name, np.zeros(len(value))) + value / seeds
+        by_seed[name] = np.concatenate((by_seed.get(name, np.empty((0, len(value)))), value[None]))
 
 
 def _known(task: Task, test: Examples) -> F64:

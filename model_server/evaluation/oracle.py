@@ -110,9 +110,8 @@ class Expected:
         return top
 
     def of(self, scores: Sequence[Score]) -> F64:
-        """Of rankings of the candidates by any scores, as their mean, f64[N]."""
-        found: F64 = np.mean([self._of(score(self.examples)) for score in scores], axis=0)
-        return found
+        """Of rankings of the candidates by each of S scores, f64[S, N]."""
+        return np.stack([self._of(score(self.examples)) for score in scores])
 
     def _of(self, score: Scores) -> F64:
         item = self.examples.batch.item

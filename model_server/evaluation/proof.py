@@ -100,7 +100,9 @@ def prove(
 
 @dataclass(frozen=True)
 class Worth:
-    """Expected NDCG@10 f64[N] of the oracle (`best`) and of everything that was judged on one shop; user i64[N]."""
+    """Expected NDCG@10 f64[N] of the oracle (`best`) and, by seed, f64[S, N] of everything judged on one shop; user
+    i64[N].
+    """
 
     best: F64
     of: Mapping[str, F64]
@@ -127,6 +129,7 @@ class Worth:
         """Means, and what the scene can be worth to anybody."""
         means = {name: float(values.mean()) for name, values in self.of.items()}
         told: dict[str, Any] = {"oracle over the whole shop": float(self.best.mean()), "expected NDCG@10": means}
+        told["by seed"] = {name: values.mean(1).tolist() for name, values in self.of.items() if len(values) > 1}
         if BLIND in means:
             told["scene can be worth"] = told["oracle over the whole shop"] / means[BLIND] - 1
         return told

@@ -63,7 +63,7 @@ class Ranker(Protocol):
 class Task:
     """What rankers are fitted for: the examples of a log, and look-ups of what had happened before a request.
 
-    `placebos`: the training lists with wrong scenes, by `scene.PLACEBOS`, where they are asked for.
+    `placebos`: train and valid with wrong scenes, by `scene.PLACEBOS`, where they are asked for.
     """
 
     def __init__(self, dataset: Dataset, threads: int = 1) -> None:

@@ -69,7 +69,7 @@ def report(found: Evaluation, log: str, sources: str | None) -> dict[str, Any]:
 
 def _by_value(found: Evaluation, field: str) -> dict[str, Any]:
     """NDCG@10 of every ranker under each value of a scene field."""
-    ndcg = {name: outcome.metrics[METRIC] for name, outcome in found.outcomes.items()}
+    ndcg = {name: outcome.metrics[METRIC].mean(0) for name, outcome in found.outcomes.items()}
     return by_value(found.dataset.declaration, found.test.batch.scene, field, ndcg)
 
 
@@ -159,11 +159,11 @@ def _row(found: Evaluation, outcome: Outcome) -> dict[str, Any]:
 
 
 def _part(outcome: Outcome, part: NDArray[np.bool_]) -> dict[str, float] | None:
-    return means({name: value[part] for name, value in outcome.metrics.items()}) if part.any() else None
+    return means({name: value[:, part] for name, value in outcome.metrics.items()}) if part.any() else None
 
 
 def _gain(found: Evaluation, of: Outcome, over: Outcome, metric: str) -> dict[str, float]:
-    """Mean difference of a metric, paired by request, with its interval over users, and as a share of the other's."""
+    """Mean difference of a metric, paired by request, with its interval, and as a share of the other's."""
     difference = of.metrics[metric] - over.metrics[metric]
     low, high = interval(difference, found.config.train.seed, found.user)
     gain = float(difference.mean())
@@ -176,4 +176,4 @@ def _compared(found: Evaluation, of: str, over: str) -> dict[str, Any]:
 
 def _auc(found: Evaluation, field: str, won: F64) -> dict[str, float]:
     low, high = interval(won, found.config.train.seed, found.contrasts[field])
-    return {"auc": float(won.mean()), "low": low, "high": high, "requests": len(won)}
+    return {"auc": float(won.mean()), "low": low, "high": high, "requests": won.shape[1]}

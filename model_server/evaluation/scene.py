@@ -16,7 +16,9 @@ from model_server.training.requests import REFRESH_MS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from model_server.training.asof import Replay
     from model_server.training.dataset import Dataset
+    from model_server.training.requests import Moments
 
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
@@ -44,31 +46,53 @@ class Alike(NamedTuple):
 
 
 class Placebo(NamedTuple):
-    """Training lists under another scene, the share of them whose scene is really another one, and its values."""
+    """Lists to learn from and requests to choose by under another scene, and, of the lists, the share of those whose
+    scene is really another one, and its values.
+    """
 
     learn: Examples
+    valid: Examples
     changed: float
     alike: Mapping[str, Alike]
 
 
 def placebo(dataset: Dataset, name: str, seed: int, tick: Callable[[int], object] = lambda _: None) -> Placebo:
-    """The training lists built again, each request under the scene of another visit.
+    """Train and valid built again, each request under the scene of another visit of its part.
 
     PERMUTED: of the same user; who has one visit gets one as by OTHERS: of anybody in the same week. Candidates,
-    counters and tokens all see that scene.
+    counters and tokens all see that scene. Passes are chosen on valid: with the right scenes there, what is chosen
+    would know of them.
     """
-    learn, moments = dataset.learn, dataset.chosen.moments
-    user, ts_ms = moments.user[learn.request], moments.ts_ms[learn.request]
+    learn, moments, replay = dataset.learn, dataset.chosen.moments, dataset.replay()
+    right, scenes = learn.batch.scene, _wrong(dataset, learn, name, seed)
+    sampling = Sampling(dataset.config.width, dataset.config.seed)
+    lists = build_lists(replay, moments, learn.request, sampling, tick, scenes)
+    valid = _whole(replay, moments, dataset.valid.request, _wrong(dataset, dataset.valid, name, seed), tick)
+    fields = enumerate(dataset.declaration.scene_names)
+    alike = {field: _alike(right[:, column], scenes[:, column]) for column, field in fields if right[:, column].any()}
+    return Placebo(lists, valid, float((scenes != right).any(1).mean()), alike)
+
+
+def _wrong(dataset: Dataset, part: Examples, name: str, seed: int) -> U8:
+    """For each request of a part the scene u8[N, S] of another one of the part, as `placebo` says."""
+    moments = dataset.chosen.moments
+    user, ts_ms = moments.user[part.request], moments.ts_ms[part.request]
     other = permutation(user, ts_ms, ts_ms // WEEK_MS, seed)
     if name == PERMUTED:
         own = permutation(user, ts_ms, user, seed)
         other = np.where(same_visit(user, ts_ms, own), other, own)
-    right, scenes = learn.batch.scene, learn.batch.scene[other]
-    sampling = Sampling(dataset.config.width, dataset.config.seed)
-    built = build_lists(dataset.replay(), moments, learn.request, sampling, tick, scenes)
-    fields = enumerate(dataset.declaration.scene_names)
-    alike = {field: _alike(right[:, column], scenes[:, column]) for column, field in fields if right[:, column].any()}
-    return Placebo(built, float((scenes != right).any(1).mean()), alike)
+    scenes: U8 = part.batch.scene[other]
+    return scenes
+
+
+def _whole(replay: Replay, moments: Moments, requests: I64, scenes: U8, tick: Callable[[int], object]) -> Examples:
+    """Requests with every candidate under given scenes u8[N, S]."""
+    parts = []
+    for start in range(0, len(requests), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        parts.append(labelled(replay.take(moments, requests[chunk], scenes[chunk]), moments, requests[chunk]))
+        tick(len(requests[chunk]))
+    return joined(parts)
 
 
 def _alike(right: U8, given: U8) -> Alike:

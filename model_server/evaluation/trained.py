@@ -54,7 +54,7 @@ class Blended:
 
 @dataclass(frozen=True)
 class Nets:
-    """The stages of a training. `scene`: "" as it is, WITHOUT for none, one of PLACEBOS for wrong ones in training."""
+    """The stages of a training. `scene`: "" as it is, WITHOUT for none, one of PLACEBOS for wrong ones but on test."""
 
     encoder: bool
     scene: str = ""
@@ -80,13 +80,13 @@ class Nets:
         return sum(stage.epochs(lists) for stage in stages if stage is not None)
 
     def fit(self, task: Task, seed: int, tick: Tick) -> Mapping[str, Fitted]:
-        """Train the stages on lists of this setting; without scene, valid and every request are seen without too."""
+        """Train the stages on lists of this setting, choose on valid of it; without scene, test is without too."""
         dataset = task.dataset
         learn, valid = dataset.learn, dataset.valid
         if self.scene == WITHOUT:
             learn, valid = without_scene(dataset, learn), without_scene(dataset, valid)
         elif self.scene:
-            learn = task.placebos[self.scene].learn
+            learn, valid = task.placebos[self.scene].learn, task.placebos[self.scene].valid
         stages = fit_stages(dataset, learn, judge_of(dataset, valid), seed, lambda *_: tick(1))
         kept = {verdict.stage: verdict.kept for verdict in stages.judgements}
         told = None if self.scene else partial(chances, dataset, stages.net)

@@ -51,9 +51,9 @@ def told(found: Evaluation) -> dict[str, Any]:
 def test_every_ranker_is_judged_at_the_same_requests(found: Evaluation, told: dict[str, Any]) -> None:
     assert list(told["rankers"]) == [*BASELINES, "wide rank blend", *OURS, *VARIANTS]
     for outcome in found.outcomes.values():
-        assert {len(values) for values in outcome.metrics.values()} == {len(found.test)}
-        assert all(0 <= value <= 1 for values in outcome.metrics.values() for value in values)
-        assert (outcome.metrics["ndcg@10"] <= found.recall + 1e-9)[found.test.wanted == 1].all()
+        assert {values.shape for values in outcome.metrics.values()} == {(outcome.seeds, len(found.test))}
+        assert all(0 <= value <= 1 for values in outcome.metrics.values() for value in values.flat)
+        assert (outcome.metrics["ndcg@10"] <= found.recall + 1e-9)[:, found.test.wanted == 1].all()
     assert 0 < told["recall@200"] <= told["ceiling"] <= 1
 
 

@@ -11,7 +11,17 @@ from model_server.evaluation.groups import word_of
 from model_server.evaluation.harness import EvaluationError, checked
 from model_server.evaluation.heuristics import HEURISTICS
 from model_server.evaluation.ranker import Task
-from model_server.evaluation.scene import PLACEBOS, balanced, contrasts, permutation, placebo, same_visit, without_scene
+from model_server.evaluation.scene import (
+    OTHERS,
+    PLACEBOS,
+    balanced,
+    contrasts,
+    permutation,
+    placebo,
+    same_visit,
+    without_scene,
+)
+from model_server.evaluation.trained import Nets
 from model_server.training.config import TrainConfig
 from model_server.training.dataset import Dataset, TrainingError, build_dataset
 from model_server.training.examples import Examples
@@ -167,6 +177,28 @@ def test_a_placebo_changes_the_scene_and_what_is_counted_under_it(dataset: Datas
     assert (before[:, column] != after[:, column]).mean() > 0.5
     angle = np.sin(2 * np.pi / 24 * (after[:, column].astype(float) - 1))
     np.testing.assert_allclose(built.learn.batch.counters[:, 0, hour], angle, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PLACEBOS)
+def test_a_placebo_is_chosen_by_requests_under_wrong_scenes_too(dataset: Dataset, name: str) -> None:
+    right, wrong = dataset.valid, placebo(dataset, name, 0).valid
+    assert wrong.request.tolist() == right.request.tolist()
+    column = DEFAULT.scene_names.index("hour")
+    hours = right.batch.scene[:, column], wrong.batch.scene[:, column]
+    assert (hours[0] != hours[1]).mean() > 0.5
+    angle = np.sin(2 * np.pi / 24 * (hours[1].astype(float) - 1))
+    found = wrong.batch.counters[:, 0, dataset.preparation.counters.names.index("hour_sin")]
+    np.testing.assert_allclose(found, angle, atol=1e-6)
+
+
+def test_the_passes_of_a_placebo_are_those_that_are_best_by_its_own_requests(dataset: Dataset) -> None:
+    task, built = Task(dataset), placebo(dataset, OTHERS, 0)
+    untold = Examples(built.valid.batch, np.zeros_like(built.valid.label), built.valid.wanted, built.valid.request)
+    kept = []
+    for valid in (built.valid, untold):
+        task.placebos[OTHERS] = built._replace(valid=valid)
+        kept.append(Nets(False, OTHERS).fit(task, 0, lambda _: None)[f"counter net, {OTHERS}"].chosen["pass kept"])
+    assert kept[0] > kept[1] == 0  # where nothing is told, no pass is better than none
 
 
 def test_a_placebo_says_how_often_its_values_are_the_right_ones(dataset: Dataset) -> None:

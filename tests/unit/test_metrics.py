@@ -3,9 +3,10 @@
 import math
 
 import numpy as np
+import pytest
 
 from model_server.evaluation.exposure import coverage, diversity, gini
-from model_server.evaluation.intervals import interval
+from model_server.evaluation.intervals import interval, ratio
 from model_server.evaluation.metrics import means, order, ranked
 
 
@@ -77,6 +78,33 @@ def test_requests_of_one_user_are_not_taken_for_many_opinions() -> None:
     by_request, by_user = interval(gain, 0), interval(gain, 0, user)
     assert by_user[1] - by_user[0] > 5 * (by_request[1] - by_request[0])
     assert interval(gain, 0, user) == by_user
+
+
+def test_of_several_seeds_an_interval_is_as_wide_as_what_the_next_ones_may_bring() -> None:
+    """Without noise of requests, the interval of seeds at hand must hold the mean of all seeds as often as it says."""
+    rng, held = np.random.default_rng(1), 0
+    for trial in range(200):
+        by_seed = np.repeat(rng.normal(0.0, 1.0, (12, 1)), 8, axis=1)
+        low, high = interval(by_seed, trial, resamples=300)
+        held += low <= 0.0 <= high
+        assert interval(by_seed.mean(0), trial, resamples=20) == pytest.approx((by_seed.mean(), by_seed.mean()))
+    assert 0.89 < held / 200 < 0.99
+
+
+def test_of_three_seeds_an_interval_reaches_from_the_worst_to_the_best() -> None:
+    by_seed = np.repeat(np.array([[-1.0], [0.2], [1.0]]), 5, axis=1)
+    assert interval(by_seed, 0) == pytest.approx((-1.0, 1.0))
+
+
+def test_of_a_ratio_what_two_rankers_have_of_one_seed_stays_together() -> None:
+    rng = np.random.default_rng(2)
+    over = rng.uniform(0.5, 1.5, 400) * np.array([[0.6], [1.0], [1.4]])
+    user = np.arange(400) // 4
+    assert ratio(1.2 * over, over, 0, user) == pytest.approx((1.2, 1.2, 1.2))
+    share, low, high = ratio(over, over.mean(0), 0, user)
+    assert share == pytest.approx(1.0)
+    assert low == pytest.approx(0.6, abs=0.01)
+    assert high == pytest.approx(1.4, abs=0.01)
 
 
 def test_order_takes_whole_numbers_too_large_for_float32() -> None:

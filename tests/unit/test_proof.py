@@ -21,7 +21,7 @@ def worth(scene: float = 0.12, others: float = 0.1, oracle: float = 0.13, habits
     requests = rng.uniform(0.5, 1.5, 400)
     of = {NAME: scene, WITHOUT: 0.1, PERMUTED: habits, OTHERS: others}
     rows = {name: value * requests * rng.uniform(0.9, 1.1, 400) for name, value in of.items()}
-    return Worth(oracle * requests, rows, np.arange(400) // 4, 0)
+    return Worth(oracle * requests, {name: row[None] for name, row in rows.items()}, np.arange(400) // 4, 0)
 
 
 def context(told: float = 0.6, null: float = 0.5) -> dict[str, dict[str, float]]:
@@ -55,6 +55,18 @@ def test_claims_hold_where_the_scene_is_worth_what_was_planted() -> None:
 )
 def test_a_claim_fails_by_its_own_number(claims: Any, failing: str) -> None:
     assert any(failing in claim.says for claim in claims if not claim.holds)
+
+
+def test_a_seed_that_came_out_badly_is_told_and_makes_what_is_over_it_less_sure() -> None:
+    even = worth(scene=0.102)
+    without = even.of[WITHOUT] * np.array([[1.05], [1.05], [0.9]])  # of the same mean
+    uneven = Worth(even.best, {NAME: even.of[NAME], WITHOUT: without}, even.user, even.seed)
+    sure, unsure = even.gain(NAME, WITHOUT), uneven.gain(NAME, WITHOUT)
+    assert unsure[0] == pytest.approx(sure[0])
+    assert 0 < sure[1] < sure[2] < 0.04
+    assert unsure[1] < -0.02
+    assert unsure[2] > 0.1
+    assert uneven.told()["by seed"] == {WITHOUT: pytest.approx(without.mean(1).tolist())}
 
 
 def test_a_proof_holds_if_every_claim_does() -> None:
