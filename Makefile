@@ -8,7 +8,7 @@ STAMP := .venv/kairos-setup.stamp
 SOURCES := schemas streams model_server deploy tests
 DOCKERFILES := deploy/stream.Dockerfile deploy/model.Dockerfile
 TEST_PROCESSES ?= 2
-PROOF ?= --quick --no-encoder
+PROOF ?= --no-encoder
 SYNC := $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/all.txt
 export UV_HTTP_TIMEOUT ?= 300
 # Trust what the machine trusts, a company's proxy too; where it has no certificates at all, those that uv brings.
@@ -68,7 +68,7 @@ bench: $(STAMP) fetch ## the figures of the README, with their budgets
 bench-model: $(STAMP) fetch ## the ranker's figures and the way from an event to its candidate
 	$(BIN)/python -m tests.bench candidates batching ranker --out build/bench-model.json
 
-proof: $(STAMP) ## time and scene, proven on a shop with planted preferences: build/proof.json; PROOF= for the whole training
+proof: $(STAMP) ## time and scene, proven on a shop with planted preferences: build/proof.json; PROOF="--quick --no-encoder" for a look
 	@mkdir -p build
 	$(BIN)/kairos evaluate --planted $(PROOF) --out build/proof; code=$$?; cp build/proof/proof.json build/; exit $$code
 
