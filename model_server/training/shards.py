@@ -1,8 +1,8 @@
 """Shards: a stretch of a partition, encoded, as one parquet file that any process can write and pandas can read.
 
 A shard's name says what it holds: topic, partition, the offsets from its first up to but without its end, and a mark
-of what the bytes mean. Shards of one mark that follow each other are a log that is kept: what a later reading finds
-there it does not read again.
+of what the bytes mean. Shards of one mark are a log that is kept: what a later reading finds there it does not read
+again.
 """
 
 from __future__ import annotations
@@ -77,15 +77,17 @@ def kept(folder: Path, signs: Mapping[str, str], ends: Mapping[tuple[str, int], 
 def missing(
     held: Sequence[Stretch], first: Mapping[tuple[str, int], int], ends: Mapping[tuple[str, int], int], most: int
 ) -> list[Stretch]:
-    """What of the logs comes after that which is held, in stretches of at most `most` offsets."""
-    begin = dict(first)
-    for stretch in held:
-        begin[stretch[:2]] = max(begin.get(stretch[:2], 0), stretch.end)
-    return [
-        Stretch(*place, at, min(at + most, end))
-        for place, end in sorted(ends.items())
-        for at in range(begin[place], end, most)
-    ]
+    """What of the logs is not held, before, between and after, in stretches of at most `most` offsets.
+
+    A process that was killed leaves a gap, which is read; what retention took out of the log is not missed.
+    """
+    gaps = []
+    for place, end in sorted(ends.items()):
+        begin = first[place]
+        for stretch in (*(one for one in held if one[:2] == place), Stretch(*place, end, end)):
+            gaps += [Stretch(*place, at, min(at + most, stretch.first)) for at in range(begin, stretch.first, most)]
+            begin = max(begin, stretch.end)
+    return gaps
 
 
 def write(path: Path, part: Part, declaration: Declaration) -> None:

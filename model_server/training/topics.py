@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Event
@@ -92,14 +93,22 @@ async def read_topics(wanted: Reading, begin: Begin) -> Read:
     if wanted.shards is None and records <= ALONE:
         parts = [await _part(wanted, found, begin(records))]
     else:
-        interrupted = Event()
         with _folder(wanted.shards) as folder:
-            try:
-                parts = await asyncio.to_thread(_of_shards, wanted, found, folder, begin, interrupted)
-            finally:
-                interrupted.set()  # nobody waits for the rest any more
+            parts = await _to_its_end(partial(_of_shards, wanted, found, folder, begin))
     left = [part.without(erased) for part in parts]
     return Read(together(left, found.catalogue), sum(map(_size, parts)) - sum(map(_size, left)))
+
+
+async def _to_its_end(work: Callable[[Event], list[Part]]) -> list[Part]:
+    """Have `work` done in a thread; when this is cancelled it hears of it, and its end is waited for."""
+    interrupted = Event()
+    running = asyncio.ensure_future(asyncio.to_thread(work, interrupted))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        interrupted.set()
+        await asyncio.wait([running])
+        raise
 
 
 async def _look(connections: Connections) -> Found:

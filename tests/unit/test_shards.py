@@ -79,9 +79,23 @@ def test_only_shards_of_the_log_that_follow_each_other_are_held(tmp_path: Path) 
     first = {("clicks", 0): 120, ("clicks", 1): 0, ("clicks", 2): 5, ("orders", 0): 0}
     assert shards.missing(held, first, ends, most=300) == [
         Stretch("clicks", 0, 250, 400),
+        Stretch("clicks", 1, 0, 50),
         Stretch("clicks", 2, 5, 305),
         Stretch("clicks", 2, 305, 500),
         Stretch("orders", 0, 0, 10),
+    ]
+
+
+def test_what_a_killed_process_did_not_write_is_missed_and_what_retention_took_is_not() -> None:
+    held = [Stretch("clicks", 0, 0, 100), Stretch("clicks", 0, 300, 400), Stretch("clicks", 0, 500, 600)]
+    assert shards.missing(held, {("clicks", 0): 0}, {("clicks", 0): 650}, most=150) == [
+        Stretch("clicks", 0, 100, 250),
+        Stretch("clicks", 0, 250, 300),
+        Stretch("clicks", 0, 400, 500),
+        Stretch("clicks", 0, 600, 650),
+    ]
+    assert shards.missing(held, {("clicks", 0): 550}, {("clicks", 0): 650}, most=150) == [
+        Stretch("clicks", 0, 600, 650)
     ]
 
 
