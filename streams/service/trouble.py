@@ -9,6 +9,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterError,
     MovedError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
@@ -29,6 +30,7 @@ _PASSING = (
     BusyLoadingError,
     ClusterError,
     MovedError,
+    NoScriptError,  # forgotten again between its loading and its call
     NotNowError,
     OutOfMemoryError,
     ReadOnlyError,
