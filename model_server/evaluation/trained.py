@@ -16,7 +16,8 @@ from model_server.preparation import words_of
 from model_server.ranker.load import net_from
 from model_server.ranker.net import STAGES
 from model_server.training.stages import scores_of
-from model_server.training.train import BLEND, fit_stages, fitted_blend, judge_of
+from model_server.training.plan import fit_stages
+from model_server.training.train import BLEND, fitted_blend, judge_of
 
 if TYPE_CHECKING:
     from model_server.bundle import Bundle

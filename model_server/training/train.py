@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from model_server.training.recorded import Recorded
     from streams.features.declaration import Declaration
 
-__all__ = ["BLEND", "Stages", "Trained", "TrainingError", "choose", "fit_stages", "fitted_blend", "judge_of", "train"]
+__all__ = ["BLEND", "Stages", "Trained", "TrainingError", "choose", "fitted_blend", "judge_of", "train"]
 
 F32 = NDArray[np.float32]
 BLEND = "wide rank blend"
