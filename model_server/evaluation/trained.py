@@ -15,8 +15,8 @@ from model_server.evaluation.scene import WITHOUT, without_scene
 from model_server.preparation import words_of
 from model_server.ranker.load import net_from
 from model_server.ranker.net import STAGES
-from model_server.training.stages import scores_of
 from model_server.training.plan import fit_stages
+from model_server.training.stages import scores_of
 from model_server.training.train import BLEND, fitted_blend, judge_of
 
 if TYPE_CHECKING:
